@@ -1,0 +1,37 @@
+# make repro   set up and reproduce the pipeline
+# make test    set up and run everything that CI runs
+# make lab     set up and open JupyterLab
+# make setup   the part they share: VENV=path uses (or makes) another environment
+
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: setup repro test lab
+
+# Stamps live in the clone: several clones may share an environment.
+INSTALLED := .make/installed$(subst /,-,$(abspath $(VENV)))
+
+setup: $(INSTALLED) .make/pulled
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	mkdir -p $(@D) && touch $@
+
+.make/pulled: data.dvc | $(INSTALLED)
+	dvc pull
+	mkdir -p $(@D) && touch $@
+
+repro: setup
+	dvc repro
+	@echo "Rendered notebooks: rendered/*.ipynb    Figures and tables: results/"
+
+test: setup
+	ruff check
+	ruff format --check
+	pytest --nbval
+
+lab: setup
+	jupyter lab --notebook-dir=notebooks

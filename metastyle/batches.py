@@ -1,0 +1,76 @@
+"""Random batches that are a pure function of a seed, so that a resumed run sees the same ones."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from metastyle import images
+from metastyle.errors import InputError
+from metastyle.params import Section
+
+
+class Augmentation(Section):
+    """How a crop is drawn from an image.
+
+    scale: bounds of the crop's share of the image's area. aspect: bounds of its width over
+    height. flip: probability of mirroring. The others are torchvision's ColorJitter.
+    """
+
+    scale: tuple[float, float] = (0.5, 1.0)
+    aspect: tuple[float, float] = (0.8, 1.25)
+    flip: float = 0.5
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+def derive_seed(seed: int, *key: object) -> int:
+    """A 63-bit seed for one use, e.g. `derive_seed(0, "query", iteration, style)`."""
+    text = repr((seed, *key)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
+
+
+def draw(files: Sequence[Path], count: int, seed: int) -> list[Path]:
+    """`count` different files, drawn from `seed` alone.
+
+    Raises:
+        InputError: there are fewer files than that.
+    """
+    if count > len(files):
+        raise InputError(f"a batch of {count} needs as many images, {len(files)} given; add some")
+    generator = torch.Generator().manual_seed(seed)
+    return [files[i] for i in torch.randperm(len(files), generator=generator)[:count].tolist()]
+
+
+def crops(files: Sequence[Path], size: int, augmentation: Augmentation, seed: int) -> Tensor:
+    """One random crop of each file: float RGB in [0, 1], (N, 3, size, size)."""
+    a = augmentation
+    transform = v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=a.scale, ratio=a.aspect, antialias=True),
+            v2.RandomHorizontalFlip(a.flip),
+            v2.ColorJitter(a.brightness, a.contrast, a.saturation, a.hue),
+            v2.ToDtype(torch.float32, scale=True),
+        ]
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return torch.stack([transform(_decode(file)) for file in files])
+
+
+def batch(
+    files: Sequence[Path], count: int, size: int, augmentation: Augmentation, seed: int
+) -> Tensor:
+    """Random crops of `count` different random files; see `draw` and `crops`."""
+    return crops(draw(files, count, seed), size, augmentation, seed)
+
+
+@lru_cache(maxsize=256)
+def _decode(path: Path) -> Tensor:
+    return images.decode(path)

@@ -1,0 +1,87 @@
+"""The command line: `metastyle adapt PAINTING NETWORK`, `metastyle stylise NETWORK PHOTO OUT`."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+
+import yaml
+from tqdm import tqdm
+
+from metastyle import images, project, splits
+from metastyle.adaptation import Adaptation, adapt
+from metastyle.checkpoint import load_network, save_network
+from metastyle.errors import InputError
+from metastyle.files import replacing
+from metastyle.losses import Perceptual
+from metastyle.params import load, read
+from metastyle.transformer import stylise
+from metastyle.vgg import load_vgg
+
+
+def adapt_command(a: argparse.Namespace) -> None:
+    root, inputs, _ = project.paths(a.params)
+    data = read(a.params, "data", splits.Data)
+    perceptual = read(a.params, "perceptual", Perceptual)
+    settings = read(a.params, "adapt", Adaptation)
+    if a.updates is not None:
+        settings = settings.model_copy(update={"updates": a.updates})
+    style = images.load(a.painting, settings.style_size)
+    start = load_network(inputs / "meta_train" / "network.safetensors")
+    features = load_vgg(root / data.vgg, perceptual.feature_scale)
+    photos = splits.read(inputs / "splits.csv", data, root)
+    photos = photos["photo/inner"] + photos["photo/outer"]
+    with tqdm(total=settings.updates, unit="update") as bar:
+        network, _ = adapt(
+            start, style, photos, features, perceptual, settings,
+            callback=lambda done, _: bar.update(done - bar.n),
+        )  # fmt: skip
+    info = {"style": a.painting.name, "adaptation": settings.model_dump()}
+    save_network(a.network, dict(network.named_parameters()), info)
+
+
+def stylise_command(a: argparse.Namespace) -> None:
+    network = load_network(a.network)
+    images.save(a.out, stylise(network, images.load(a.photo)))
+
+
+def params_command(a: argparse.Namespace) -> None:
+    values = load(a.file)
+    with replacing(project.root(a.file) / "params.yaml") as temporary:
+        temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="metastyle", description="Restyle photos with a painting.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    sub = commands.add_parser("adapt", help="adapt the style-neutral network to a painting")
+    sub.add_argument("painting", type=Path, help="image file of the style")
+    sub.add_argument("network", type=Path, help="where to write the adapted .safetensors")
+    sub.add_argument("--updates", type=int, help="number of updates (default: params.yaml)")
+    sub.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
+    sub.set_defaults(run=adapt_command)
+
+    sub = commands.add_parser("stylise", help="restyle one photo with an adapted network")
+    sub.add_argument("network", type=Path, help="file written by 'metastyle adapt'")
+    sub.add_argument("photo", type=Path, help="image file of any size")
+    sub.add_argument("out", type=Path, help="where to write the image, e.g. out.png")
+    sub.set_defaults(run=stylise_command)
+
+    sub = commands.add_parser("params", help="make a parameter file the pipeline's params.yaml")
+    sub.add_argument("file", type=Path, help="e.g. params/paper.yaml")
+    sub.set_defaults(run=params_command)
+    return top
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    arguments = parser().parse_args()
+    try:
+        arguments.run(arguments)
+    except InputError as error:
+        sys.exit(f"metastyle: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Run one notebook of the pipeline: `python -m metastyle.execute 01_data [name] [-p key value]`.
+
+Papermill executes notebooks/01_data.ipynb with the project's params.yaml and the clean copy
+goes to rendered/, without times and paths, so that it can be kept under git.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import papermill
+
+from metastyle.files import replacing
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def clean(notebook: nbformat.NotebookNode, root: Path) -> nbformat.NotebookNode:
+    """Drop papermill's and Jupyter's traces: times, counts, and this machine's paths."""
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.NotebookNode(kernelspec=kernel)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.NotebookNode(tags=tags) if tags else nbformat.NotebookNode()
+    text = nbformat.writes(notebook)
+    for path, name in ((str(root), "."), (str(Path.home()), "~")):
+        text = text.replace(path, name)
+    return nbformat.reads(text, as_version=4)
+
+
+def execute(name: str, output: str, values: dict[str, str]) -> None:
+    """Execute notebooks/<name>.ipynb; write rendered/<output>.ipynb when it succeeds.
+
+    Raises:
+        papermill.PapermillExecutionError: a cell failed.
+    """
+    with replacing(ROOT / "rendered" / f"{output}.ipynb") as temporary:
+        papermill.execute_notebook(
+            ROOT / "notebooks" / f"{name}.ipynb",
+            temporary,
+            parameters={"params": "../params.yaml", **values},
+            kernel_name="python3",
+            cwd=ROOT / "notebooks",
+            progress_bar=False,
+            log_output=True,
+            stderr_file=sys.stderr,
+        )
+        nbformat.write(clean(nbformat.read(temporary, as_version=4), ROOT), temporary)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run one notebook of the pipeline.")
+    parser.add_argument("notebook", help="its name below notebooks/, without .ipynb")
+    parser.add_argument("output", nargs="?", help="name below rendered/ if another")
+    parser.add_argument("-p", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"))
+    a = parser.parse_args()
+    # The kernel works in notebooks/ and must import the library beside it, not an installed one.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.getenv("PYTHONPATH")]))
+    try:
+        execute(a.notebook, a.output or a.notebook, dict(a.p))
+    except papermill.PapermillExecutionError as error:
+        sys.exit(f"notebooks/{a.notebook}.ipynb: {error.ename}: {error.evalue}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""The perceptual loss (paper, section 3.1; Johnson et al. 2016)."""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from metastyle.params import Section
+from metastyle.vgg import VGG16
+
+StyleTarget = dict[str, Tensor]  # layer -> Gram matrix (C, C)
+
+
+class Perceptual(Section):
+    """Section `perceptual`: layers and weights, calibrated together with `feature_scale`."""
+
+    feature_scale: float
+    content_layer: str
+    style_layers: list[str]
+    variant: Literal["paper", "release"]
+    content_weight: float
+    style_weight: float
+    layer_weights: list[float]
+    range_limit: float
+    range_weight: float
+
+
+class Loss(NamedTuple):
+    """Scalars; `total` is the weighted sum, the others are unweighted."""
+
+    total: Tensor
+    content: Tensor
+    style: Tensor
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrices F F^T / (C H W): (N, C, H, W) -> (N, C, C)."""
+    n, c, h, w = features.shape
+    flat = features.reshape(n, c, h * w)
+    return flat @ flat.transpose(1, 2) / (c * h * w)
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of feature maps divided by their size, averaged over the batch."""
+    return (features - target).square().mean()
+
+
+def style_loss(grams: dict[str, Tensor], target: StyleTarget, settings: Perceptual) -> Tensor:
+    """Sum over layers of squared Gram differences, averaged over the batch.
+
+    `paper`: the squared Frobenius norm, a sum over the C x C entries.
+    `release`: their mean, C^2 times smaller; deep layers weigh less against early ones.
+    """
+    total = torch.zeros((), device=next(iter(grams.values())).device)
+    for layer, weight in zip(settings.style_layers, settings.layer_weights, strict=True):
+        squared = (grams[layer] - target[layer]).square()
+        per_image = squared.sum((1, 2)) if settings.variant == "paper" else squared.mean((1, 2))
+        total = total + weight * per_image.mean()
+    return total
+
+
+@torch.no_grad()
+def style_target(vgg: VGG16, style: Tensor, settings: Perceptual) -> StyleTarget:
+    """Gram matrices of one style image: (1, 3, H, W) in [0, 1] -> {layer: (C, C)}."""
+    features = vgg(style, settings.style_layers)
+    return {layer: gram(f)[0] for layer, f in features.items()}
+
+
+def perceptual_loss(
+    vgg: VGG16, outputs: Tensor, contents: Tensor, target: StyleTarget, settings: Perceptual
+) -> Loss:
+    """alpha * content + beta * style for a batch of stylised images.
+
+    Args:
+        outputs: stylised images in [0, 1], shape (N, 3, H, W).
+        contents: the photos they were made from, same shape.
+        target: from `style_target`.
+    """
+    features = vgg(outputs, [settings.content_layer, *settings.style_layers])
+    with torch.no_grad():
+        wanted = vgg(contents, [settings.content_layer])[settings.content_layer]
+    content = content_loss(features[settings.content_layer], wanted)
+    grams = {layer: gram(features[layer]) for layer in settings.style_layers}
+    style = style_loss(grams, target, settings)
+    total = settings.content_weight * content + settings.style_weight * style
+    return Loss(total, content, style)
+
+
+def range_penalty(logits: Tensor, limit: float) -> Tensor:
+    """Mean squared excess of |logits| over `limit`: our addition, 0 inside the range.
+
+    Where the final sigmoid saturates its gradient is gone and no later update brings the
+    pixel back; this term keeps a slope there.
+    """
+    return (logits.abs() - limit).clamp(min=0).square().mean()
+
+
+def task_loss(
+    network: nn.Module, features: VGG16, settings: Perceptual
+) -> Callable[[dict[str, Tensor], StyleTarget, Tensor], tuple[Tensor, Tensor]]:
+    """The loss of every training here, as a function of the network's parameters.
+
+    Returns:
+        loss(parameters, target, contents) -> (scalar, report), contents RGB in [0, 1]; the
+        report holds the scalar, the content and the style term, and the share of output
+        values within 1/255 of 0 or 1 (saturated), all detached.
+    """
+
+    def loss(parameters, target, contents):
+        logits = functional_call(network, parameters, (contents,), {"logits": True})
+        outputs = torch.sigmoid(logits)
+        parts = perceptual_loss(features, outputs, contents, target, settings)
+        total = parts.total + settings.range_weight * range_penalty(logits, settings.range_limit)
+        report = [total, parts.content, parts.style, saturated_share(outputs)]
+        return total, torch.stack(report).detach()
+
+    return loss
+
+
+def saturated_share(images: Tensor) -> Tensor:
+    """Share of values within 1/255 of 0 or 1, where an 8-bit image can say no more."""
+    return ((images - 0.5).abs() > 0.5 - 1 / 255).float().mean()

@@ -1,0 +1,101 @@
+"""Gatys et al. 2016: the pixels themselves are optimised, from the content image."""
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from metastyle.losses import Perceptual, StyleTarget, perceptual_loss, style_target
+from metastyle.methods import Method, Printed, Resources
+from metastyle.params import Section
+from metastyle.vgg import VGG16
+
+
+class Settings(Section):
+    """`methods.gatys`; weights belong to section `perceptual`'s feature_scale."""
+
+    updates: int
+    content_layer: str
+    style_layers: list[str]
+    layer_weights: list[float]
+    style_weight: float
+    tv_weight: float
+    history: int
+    style_size: int
+
+
+def total_variation(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, both directions summed."""
+    down = (images[..., 1:, :] - images[..., :-1, :]).square().mean()
+    right = (images[..., :, 1:] - images[..., :, :-1]).square().mean()
+    return down + right
+
+
+def optimise(
+    start: Tensor,
+    content: Tensor,
+    target: StyleTarget,
+    features: VGG16,
+    perceptual: Perceptual,
+    *,
+    updates: int,
+    history: int = 100,
+    tv_weight: float = 0.0,
+) -> tuple[Tensor, list[float]]:
+    """Minimise the perceptual loss over pixels by L-BFGS.
+
+    Args:
+        start: where to begin, (1, 3, H, W) in [0, 1].
+        content: the photo, same shape.
+        updates: evaluations of loss and gradient; L-BFGS without line search spends one a step.
+
+    Returns:
+        The image, clamped to [0, 1], and the loss at each evaluation.
+    """
+    pixels = start.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [pixels],
+        max_iter=updates,
+        max_eval=updates,
+        history_size=history,
+        tolerance_grad=0,
+        tolerance_change=0,
+    )
+    curve: list[float] = []
+
+    def closure() -> Tensor:
+        value = perceptual_loss(features, pixels, content, target, perceptual).total
+        value = value + tv_weight * total_variation(pixels)
+        (pixels.grad,) = torch.autograd.grad(value, pixels)
+        curve.append(value.item())
+        return value.detach()
+
+    optimiser.step(closure)
+    return pixels.detach().clamp(0, 1), curve
+
+
+def build(settings: Settings, resources: Resources) -> Method:
+    s, vgg = settings, resources.features
+    own = s.model_dump(include={"content_layer", "style_layers", "layer_weights", "style_weight"})
+    perceptual = resources.perceptual.model_copy(update=own)
+
+    def prepare(style):
+        style = F.resize(style, [s.style_size], antialias=True)
+        return style_target(vgg, style.to(vgg.mean.device), perceptual)
+
+    def stylise(target, contents, updates=s.updates):
+        options = {"updates": updates, "history": s.history, "tv_weight": s.tv_weight}
+        contents = contents.to(vgg.mean.device)
+        return torch.cat(
+            [optimise(c, c, target, vgg, perceptual, **options)[0] for c in contents.split(1)]
+        )
+
+    return Method(
+        label="Gatys et al. 2016",
+        parameters=None,
+        styles="any",
+        updates=s.updates,
+        prepare=prepare,
+        ready=prepare,
+        stylise=stylise,
+        printed=Printed("N/A", {256: 7.7428, 512: 27.0517}),
+    )

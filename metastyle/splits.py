@@ -1,0 +1,190 @@
+"""Which image may be used for what: the split rule and its table.
+
+Artworks are split by artist, so that a held-out painting never has a sibling in training:
+
+1. Artists' names are normalised (case, accents, parentheses and "the Elder" dropped).
+2. Artists are put in an order drawn from the seed: by the hash of seed and name.
+3. An artist with more than `works_per_artist` artworks goes to training.
+4. The held-out set takes whole artists in that order, first historical ones (paintings and
+   prints) up to `held_out_historical`, then others up to `held_out`; an artist who would
+   overflow the number is passed over. Validation is filled in the same way from those left.
+5. Everybody else is training.
+
+Photos are put in an order drawn from the seed and dealt: held out, validation, then
+alternately to the inner and the outer loop. Both depend on names only, not on folder order.
+"""
+
+import hashlib
+import re
+import unicodedata
+from pathlib import Path
+
+import pandas as pd
+
+from metastyle import images
+from metastyle.errors import InputError
+from metastyle.files import replacing
+from metastyle.params import Section
+
+
+class ArtworkSplit(Section):
+    held_out: int
+    held_out_historical: int
+    validation: int
+    validation_historical: int
+    works_per_artist: int
+
+
+class PhotoSplit(Section):
+    held_out: int
+    validation: int
+
+
+class Data(Section):
+    """Section `data`: paths are absolute or relative to the parameter file's project root."""
+
+    photos: Path
+    artworks: Path
+    sources: Path | None  # CSV with columns file, kind, title, author; None: unknown artists
+    vgg: Path
+    clip: Path | None
+    seed: int
+    artwork_split: ArtworkSplit
+    photo_split: PhotoSplit
+
+
+def normalise(artist: str) -> str:
+    """`Pieter Bruegel the Elder` and `pieter bruegel` -> `pieter bruegel`."""
+    plain = unicodedata.normalize("NFKD", artist).encode("ascii", "ignore").decode().lower()
+    plain = re.sub(r"\(.*?\)|\bthe elder\b|\b(19|20)\d\d\b", " ", plain)
+    return " ".join(plain.split())
+
+
+def _order(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
+
+
+def split_artworks(table: pd.DataFrame, rule: ArtworkSplit, seed: int) -> pd.Series:
+    """Apply steps 2 to 5: columns `artist` (normalised), `historical` -> a split per row.
+
+    Raises:
+        InputError: the artists cannot fill the numbers asked for.
+    """
+    works = table.groupby("artist")["historical"].agg(["size", "all"])
+    free = [a for a in works.index if works["size"][a] <= rule.works_per_artist]
+    free.sort(key=lambda artist: _order(seed, artist))
+    split = dict.fromkeys(works.index, "train")
+
+    def fill(name: str, number: int, historical: bool) -> None:
+        taken = 0
+        for artist in list(free):
+            size, is_historical = works.loc[artist]
+            if taken + size <= number and historical == is_historical:
+                split[artist] = name
+                free.remove(artist)
+                taken += size
+        if taken < number:
+            raise InputError(
+                f"data.artwork_split: only {taken} of {number} artworks found for "
+                f"'{name}' among artists with at most {rule.works_per_artist} works; "
+                "ask for fewer or add artworks"
+            )
+
+    # Where nothing is known of the artists there is nothing to balance.
+    known = bool(works["all"].any())
+    for name, number, historical in (
+        ("held_out", rule.held_out, rule.held_out_historical if known else 0),
+        ("validation", rule.validation, rule.validation_historical if known else 0),
+    ):
+        fill(name, historical, True)
+        fill(name, number - historical, False)
+    result = table["artist"].map(split)
+    if not (result == "train").any():
+        raise InputError("data.artwork_split: no artwork is left for training; ask for fewer")
+    return result
+
+
+def split_photos(files: list[str], rule: PhotoSplit, seed: int) -> list[str]:
+    """Deal photos by name -> `held_out`, `validation`, `inner` or `outer` for each.
+
+    Raises:
+        InputError: fewer than two photos are left for the inner and outer loop.
+    """
+    first = rule.held_out + rule.validation
+    if len(files) < first + 2:
+        raise InputError(
+            f"data.photos: {len(files)} photos are too few for {rule.held_out} held out, "
+            f"{rule.validation} validation and one for each loop; add photos or ask for fewer"
+        )
+    split = {}
+    for rank, file in enumerate(sorted(files, key=lambda f: _order(seed, f))):
+        if rank < rule.held_out:
+            split[file] = "held_out"
+        elif rank < first:
+            split[file] = "validation"
+        else:
+            split[file] = ("inner", "outer")[rank % 2]
+    return [split[file] for file in files]
+
+
+def make(data: Data, root: Path) -> pd.DataFrame:
+    """Find, check and split all images.
+
+    Files that do not decode are logged by name and left out.
+
+    Returns:
+        Columns side (`photo`, `artwork`), split, file (relative to the side's folder),
+        artist (normalised), title, historical.
+    """
+    sources = _sources(root / data.sources) if data.sources else None
+    sides = []
+    for side, folder in (("photo", root / data.photos), ("artwork", root / data.artworks)):
+        files = [f.relative_to(folder).as_posix() for f in images.readable(images.find(folder))]
+        table = pd.DataFrame({"side": side, "file": files})
+        known = table["file"].map(lambda f, folder=folder: f"{folder.name}/{f}")
+        if sources is not None and known.isin(sources.index).all():
+            row = sources.loc[known]
+            table["artist"] = [normalise(a) for a in row["author"]]
+            table["title"] = row["title"].tolist()
+            table["historical"] = (row["kind"] == "painting").tolist()
+        else:
+            table["artist"] = table["title"] = table["file"]
+            table["historical"] = False
+        sides.append(table)
+    photos, artworks = sides
+    photos["split"] = split_photos(photos["file"].tolist(), data.photo_split, data.seed)
+    artworks["split"] = split_artworks(artworks, data.artwork_split, data.seed)
+    columns = ["side", "split", "file", "artist", "title", "historical"]
+    return pd.concat(sides)[columns].sort_values(["side", "split", "file"], ignore_index=True)
+
+
+def _sources(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path).set_index("file")
+        return table[["kind", "title", "author"]].fillna("")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; correct data.sources or set it to null") from None
+    except (KeyError, pd.errors.ParserError) as error:
+        raise InputError(f"{path}: needs columns file, kind, title, author ({error})") from None
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write the table of `make` as CSV."""
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def read(path: Path, data: Data, root: Path) -> dict[str, list[Path]]:
+    """Paths by set: `photo/inner`, `photo/outer`, `photo/validation`, `photo/held_out`,
+    `artwork/train`, `artwork/validation`, `artwork/held_out`; each sorted.
+
+    Raises:
+        InputError: the table has not been made yet.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no split table; run 'dvc pull' or 'dvc repro data'")
+    folders = {"photo": root / data.photos, "artwork": root / data.artworks}
+    sets: dict[str, list[Path]] = {}
+    for row in pd.read_csv(path).itertuples():
+        sets.setdefault(f"{row.side}/{row.split}", []).append(folders[row.side] / row.file)
+    return sets

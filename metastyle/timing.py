@@ -1,0 +1,55 @@
+"""Timing a call: warmed up, synchronised, repeated within a budget."""
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from metastyle.params import Section
+
+
+class Table1(Section):
+    """Section `table1`."""
+
+    sizes: list[int]
+    seconds_per_cell: float
+    updates_timed: int
+    seed: int
+
+
+class Timing(NamedTuple):
+    """Seconds: median and quartiles over `repeats` calls."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+
+    def scaled(self, factor: float) -> "Timing":
+        """The time of `factor` such calls, extrapolated."""
+        return Timing(self.median * factor, self.low * factor, self.high * factor, self.repeats)
+
+
+def measure(call: Callable[[], object], *, budget: float, repeats: int = 3) -> Timing:
+    """Time a call.
+
+    One call warms up and is not counted. Then at least `repeats` calls, and more until
+    `budget` seconds are spent or 50 calls are made.
+    """
+    call()
+    seconds: list[float] = []
+    while len(seconds) < repeats or (sum(seconds) < budget and len(seconds) < 50):
+        _synchronise()
+        start = time.perf_counter()
+        call()
+        _synchronise()
+        seconds.append(time.perf_counter() - start)
+    low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+    return Timing(float(median), float(low), float(high), len(seconds))
+
+
+def _synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,248 @@
+"""Meta-training: the outer loop of Algorithm 1, with checkpoints that survive a kill."""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from metastyle import batches, bilevel, losses, transformer, vgg
+from metastyle.batches import Augmentation, derive_seed
+from metastyle.bilevel import Order, Task, meta_gradient
+from metastyle.checkpoint import load_tensors, save_tensors
+from metastyle.losses import Perceptual, style_target, task_loss
+from metastyle.params import Section
+from metastyle.transformer import ParameterSet, TransformerNet, new_network, parameter_names
+from metastyle.vgg import VGG16
+
+COLUMNS = [
+    "iteration",  # counted from 1
+    "loss",  # outer loss after the inner steps, mean over styles, range penalty included
+    "content",  # its unweighted content term
+    "style",  # its unweighted style term
+    "gradient_norm",  # of the whole meta-gradient, before clipping
+    "saturated",  # share of output values within 1/255 of 0 or 1
+    "learning_rate",
+]
+
+
+class MetaTraining(Section):
+    """Section `meta_train`; see params.yaml for units and sources."""
+
+    seed: int
+    iterations: int
+    size: int
+    styles_per_iteration: int
+    contents_per_batch: int
+    inner_steps: int
+    inner_learning_rate: float
+    inner_parameters: ParameterSet
+    order: Order
+    learning_rate: float
+    warmup: int
+    style_warmup: int
+    decay: float
+    clip_norm: float | None
+    photos: Augmentation
+    artworks: Augmentation
+    snapshots: list[int]
+    checkpoint_minutes: float
+
+
+class Images(NamedTuple):
+    """The three image sets of meta-training; `inner` and `outer` photos are disjoint."""
+
+    inner: Sequence[Path]
+    outer: Sequence[Path]
+    artworks: Sequence[Path]
+
+
+class Progress(NamedTuple):
+    """What a callback is told after each iteration."""
+
+    row: dict[str, float]
+    iterations: int
+    seconds_left: float
+
+
+class Result(NamedTuple):
+    """The style-neutral network, its log (columns COLUMNS) and earlier networks by iteration."""
+
+    network: TransformerNet
+    log: pd.DataFrame
+    snapshots: dict[int, dict[str, Tensor]]
+
+
+def draw_tasks(
+    iteration: int, images: Images, settings: MetaTraining, features: VGG16, perceptual: Perceptual
+) -> list[Task]:
+    """The meta-batch of one iteration: a function of the seed and the iteration alone."""
+    s, device = settings, features.mean.device
+
+    def contents(files: Sequence[Path], *key: object) -> Tensor:
+        seed = derive_seed(s.seed, iteration, *key)
+        return batches.batch(files, s.contents_per_batch, s.size, s.photos, seed).to(device)
+
+    style_seed = derive_seed(s.seed, iteration, "styles")
+    paintings = batches.draw(images.artworks, s.styles_per_iteration, style_seed)
+    tasks = []
+    for k, painting in enumerate(paintings):
+        seed = derive_seed(s.seed, iteration, "style", k)
+        style = batches.crops([painting], s.size, s.artworks, seed).to(device)
+        supports = [contents(images.inner, "support", k, t) for t in range(s.inner_steps)]
+        query = contents(images.outer, "query", k)
+        tasks.append(Task(style_target(features, style, perceptual), supports, query))
+    return tasks
+
+
+def learning_rate(iteration: int, settings: MetaTraining) -> float:
+    """Linear warm-up, then learning_rate / (1 + decay * iteration); iterations from 1."""
+    warm = min(1.0, iteration / settings.warmup) if settings.warmup else 1.0
+    return warm * settings.learning_rate / (1 + settings.decay * iteration)
+
+
+def perceptual_at(iteration: int, settings: MetaTraining, perceptual: Perceptual) -> Perceptual:
+    """The loss with its style weight ramped up linearly over `style_warmup` iterations.
+
+    Our addition: a random network that first learns to keep the content does not paint
+    large saturated patches, which later updates cannot bring back.
+    """
+    share = min(1.0, iteration / settings.style_warmup) if settings.style_warmup else 1.0
+    return perceptual.model_copy(update={"style_weight": share * perceptual.style_weight})
+
+
+def meta_train(
+    settings: MetaTraining,
+    perceptual: Perceptual,
+    images: Images,
+    features: VGG16,
+    *,
+    cache: Path | None = None,
+    callback: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Minimise the outer loss by Adam, from PyTorch's default initialisation.
+
+    Every random choice is a function of (seed, iteration), so the state to resume from is
+    the parameters, Adam's moments and the log.
+
+    Args:
+        cache: folder for that state, see `state_folder`; written every
+            `checkpoint_minutes` and read at the start, so that the same call after a kill
+            ends with the same weights. No state is kept if None.
+        callback: called after each iteration.
+    """
+    s = settings
+    network = new_network(s.seed).to(features.mean.device)
+    inner = parameter_names(network, s.inner_parameters)
+    theta = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for tensor in theta.values():
+        tensor.requires_grad_()
+    optimiser = torch.optim.Adam(theta.values(), lr=s.learning_rate)
+    log: list[list[float]] = []
+    snapshots: dict[int, dict[str, Tensor]] = {}
+
+    state_file = cache / key(s, perceptual, images) / "state.safetensors" if cache else None
+    if state_file and state_file.is_file():
+        log, snapshots = _resume(state_file, theta, optimiser)
+    if not log and 0 in s.snapshots:
+        snapshots[0] = _copy(theta)
+
+    started, first, saved = time.monotonic(), len(log), time.monotonic()
+    for iteration in range(len(log) + 1, s.iterations + 1):
+        tasks = draw_tasks(iteration, images, s, features, perceptual)
+        loss = task_loss(network, features, perceptual_at(iteration, s, perceptual))
+        gradient, reports = meta_gradient(
+            theta, tasks, loss, delta=s.inner_learning_rate, order=s.order, inner=inner
+        )
+        for name, tensor in theta.items():
+            tensor.grad = gradient[name]
+        limit = s.clip_norm if s.clip_norm is not None else float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(theta.values(), limit, error_if_nonfinite=True)
+        optimiser.param_groups[0]["lr"] = learning_rate(iteration, s)
+        optimiser.step()
+
+        total, content, style, saturated = torch.stack(reports).mean(0).tolist()
+        rate = learning_rate(iteration, s)
+        log.append([iteration, total, content, style, norm.item(), saturated, rate])
+        if iteration in s.snapshots:
+            snapshots[iteration] = _copy(theta)
+        now = time.monotonic()
+        if state_file and (now - saved >= 60 * s.checkpoint_minutes or iteration == s.iterations):
+            _save_state(state_file, theta, optimiser, log, snapshots)
+            saved = now
+        if callback:
+            left = (now - started) / (iteration - first) * (s.iterations - iteration)
+            callback(Progress(dict(zip(COLUMNS, log[-1], strict=True)), s.iterations, left))
+
+    network.load_state_dict(theta)
+    table = pd.DataFrame(log, columns=COLUMNS).astype({"iteration": int})
+    return Result(network, table, snapshots)
+
+
+def cache_folder() -> Path:
+    """Where resume states live: METASTYLE_CACHE, by default ~/.cache/metastyle."""
+    return Path(os.environ.get("METASTYLE_CACHE") or Path.home() / ".cache" / "metastyle")
+
+
+def key(settings: MetaTraining, perceptual: Perceptual, images: Images) -> str:
+    """Name of a run's state: a hash of its settings, its images and the code that computes it."""
+    digest = hashlib.sha256()
+    described = {
+        # How often the state is saved does not change the result.
+        "settings": settings.model_dump(exclude={"checkpoint_minutes"}),
+        "perceptual": perceptual.model_dump(),
+        "images": [[_identity(file) for file in files] for files in images],
+        "torch": torch.__version__,
+    }
+    digest.update(json.dumps(described, sort_keys=True).encode())
+    for module in (batches, bilevel, losses, transformer, vgg, sys.modules[__name__]):
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()[:24]
+
+
+def _identity(file: Path) -> list[str]:
+    return [file.name, hashlib.sha256(file.read_bytes()).hexdigest()]
+
+
+def _copy(theta: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone().cpu() for name, tensor in theta.items()}
+
+
+def _save_state(
+    file: Path, theta: dict, optimiser: torch.optim.Adam, log: list, snapshots: dict
+) -> None:
+    tensors = {"log": torch.tensor(log, dtype=torch.float64)}
+    for name, tensor in theta.items():
+        moments = optimiser.state[tensor]
+        tensors[f"theta/{name}"] = tensor
+        tensors[f"first/{name}"] = moments["exp_avg"]
+        tensors[f"second/{name}"] = moments["exp_avg_sq"]
+    for iteration, snapshot in snapshots.items():
+        tensors |= {f"snapshot/{iteration}/{name}": t for name, t in snapshot.items()}
+    save_tensors(file, tensors, {"kind": "resume state"})
+
+
+@torch.no_grad()
+def _resume(file: Path, theta: dict, optimiser: torch.optim.Adam) -> tuple[list, dict]:
+    tensors, _ = load_tensors(file)
+    log = tensors["log"].tolist()
+    for name, tensor in theta.items():
+        tensor.copy_(tensors[f"theta/{name}"])
+        optimiser.state[tensor] = {
+            "step": torch.tensor(float(len(log))),
+            "exp_avg": tensors[f"first/{name}"].to(tensor.device),
+            "exp_avg_sq": tensors[f"second/{name}"].to(tensor.device),
+        }
+    snapshots: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("snapshot/"):
+            _, iteration, parameter = name.split("/", 2)
+            snapshots.setdefault(int(iteration), {})[parameter] = tensor
+    return log, snapshots

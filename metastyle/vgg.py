@@ -1,0 +1,76 @@
+"""VGG-16 features up to relu5_1 (Simonyan and Zisserman 2015), the yardstick of every loss."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metastyle.errors import InputError
+
+CONVS_PER_BLOCK = (2, 2, 3, 3, 1)
+LAYERS = [f"{b}_{c}" for b, n in enumerate(CONVS_PER_BLOCK, start=1) for c in range(1, n + 1)]
+MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255: what these weights were trained with
+
+
+class VGG16(nn.Module):
+    """Frozen VGG-16 with max-pooling and zero padding.
+
+    The original weights see pixels in 0..255 and answer with activations of several hundred.
+    Scaling the input and every bias by `scale` scales every activation by exactly `scale`,
+    since convolution, ReLU and pooling are positively homogeneous.
+    """
+
+    def __init__(self, weights: dict[str, Tensor], scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
+        for layer in LAYERS:
+            weight, bias = weights[f"conv{layer}.weight"], weights[f"conv{layer}.bias"]
+            self.register_buffer(f"weight{layer}", weight)
+            self.register_buffer(f"bias{layer}", bias * scale)
+
+    def forward(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
+        """Features after the named ReLUs.
+
+        Args:
+            images: RGB in [0, 1], shape (N, 3, H, W), each side at least 16.
+            layers: names such as `relu2_2`; nothing beyond the deepest one is computed.
+
+        Returns:
+            One (N, C, H / 2^(block-1), W / 2^(block-1)) tensor of values >= 0 per layer.
+        """
+        wanted = set(layers)
+        features: dict[str, Tensor] = {}
+        x = (images * 255 - self.mean) * self.scale
+        for layer in LAYERS:
+            if layer.endswith("_1") and layer != "1_1":
+                x = F.max_pool2d(x, 2)
+            weight, bias = self.get_buffer(f"weight{layer}"), self.get_buffer(f"bias{layer}")
+            x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            if (name := f"relu{layer}") in wanted:
+                features[name] = x
+                if len(features) == len(wanted):
+                    return features
+        unknown = ", ".join(sorted(wanted - features.keys()))
+        raise InputError(f"VGG-16 layer {unknown}: unknown; use relu1_1 to relu5_1")
+
+
+def load_vgg(path: str | Path, scale: float) -> VGG16:
+    """Read the weights (safetensors, conv1_1 to conv5_1); moves to the GPU where there is one.
+
+    Raises:
+        InputError: the file is missing or not such a file.
+    """
+    path = Path(path)
+    try:
+        weights = load_file(path)
+        vgg = VGG16(weights, scale)
+    except FileNotFoundError:
+        raise InputError(f"{path}: VGG-16 weights are missing; run 'dvc pull'") from None
+    except (SafetensorError, KeyError) as error:
+        raise InputError(f"{path}: not VGG-16 weights ({error}); run 'dvc pull'") from None
+    return vgg.to("cuda" if torch.cuda.is_available() else "cpu")

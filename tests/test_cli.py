@@ -1,0 +1,48 @@
+"""The command line in real processes: a painting and a photo in, a picture out; bad input."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, SMOKE
+from PIL import Image
+from test_images import pattern
+
+from metastyle.checkpoint import save_network
+from metastyle.transformer import new_network
+
+
+def run(*arguments, cwd=ROOT):
+    command = [sys.executable, "-m", "metastyle.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+
+
+def test_adapt_then_stylise(tmp_path):
+    painting, photo = tmp_path / "painting.jpg", tmp_path / "photo.png"
+    pattern(200, 150).save(painting)
+    pattern(61, 47).save(photo)
+    network, out = tmp_path / "style.safetensors", tmp_path / "out.jpg"
+    done = run("adapt", painting, network, "--updates", 1, "--params", SMOKE)
+    assert done.returncode == 0, done.stderr
+    done = run("stylise", network, photo, out)
+    assert done.returncode == 0, done.stderr
+    assert Image.open(out).size == (61, 47)
+
+
+@pytest.mark.parametrize(
+    ("network", "photo", "out", "message"),
+    [
+        ("no.safetensors", "photo.png", "o.png", "no.safetensors: no such network file"),
+        ("n.safetensors", "missing.png", "o.png", "missing.png: no such image file"),
+        ("n.safetensors", "text.jpg", "o.png", "text.jpg: not an image"),
+        ("n.safetensors", "photo.png", "o.txt", "o.txt: unknown image format"),
+    ],
+)
+def test_bad_input_gets_one_line(tmp_path, network, photo, out, message):
+    save_network(tmp_path / "n.safetensors", dict(new_network(0).named_parameters()), {})
+    pattern().save(tmp_path / "photo.png")
+    (tmp_path / "text.jpg").write_text("text")
+    done = run("stylise", tmp_path / network, tmp_path / photo, tmp_path / out)
+    assert done.returncode == 1
+    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / out).exists()

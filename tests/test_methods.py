@@ -1,0 +1,132 @@
+"""Networks on disk, adaptation, blending and the methods of Table 1."""
+
+import json
+
+import pytest
+import torch
+from conftest import ROOT, SMOKE
+from safetensors.torch import save_file
+
+from metastyle import images, methods
+from metastyle.adaptation import Adaptation, adapt
+from metastyle.batches import crops
+from metastyle.checkpoint import load_network, save_network
+from metastyle.errors import InputError
+from metastyle.interpolation import blend
+from metastyle.losses import style_target
+from metastyle.methods.gatys import optimise
+from metastyle.params import read
+from metastyle.timing import measure
+from metastyle.transformer import new_network, parameter_names, stylise
+
+
+def parameters(network):
+    return {name: p.detach() for name, p in network.named_parameters()}
+
+
+def test_network_survives_the_disk_and_files_are_reproducible(tmp_path):
+    network = new_network(3)
+    for name in ("a", "b"):
+        save_network(tmp_path / f"{name}.safetensors", parameters(network), {"z": 1, "a": 2})
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    again = parameters(load_network(tmp_path / "a.safetensors"))
+    assert all(torch.equal(again[name].cpu(), p) for name, p in parameters(network).items())
+
+
+def test_half_precision_moves_no_pixel_by_a_level(tmp_path, sets):
+    network = new_network(3)
+    save_network(tmp_path / "half.safetensors", parameters(network), {}, half=True)
+    photo = images.load_square(sets["photo/held_out"][0], 64)
+    moved = stylise(load_network(tmp_path / "half.safetensors"), photo) - stylise(network, photo)
+    assert moved.abs().mean() < 0.5 / 255
+
+
+def test_bad_networks_are_refused(tmp_path):
+    path = tmp_path / "x.safetensors"
+    cases = [
+        (lambda: None, "no such network file"),
+        (lambda: path.write_bytes(b"junk"), "not a safetensors file"),
+        (lambda: save_file({"w": torch.zeros(1)}, path), "no MetaStyle metadata"),
+        (
+            lambda: save_file(
+                {"w": torch.zeros(1)}, path, {"metastyle": json.dumps({"format": "99"})}
+            ),
+            "version '99' is not supported",
+        ),
+        (lambda: save_network(path, {"w": torch.zeros(1)}, {}), "something else"),
+    ]
+    for prepare, message in cases:
+        prepare()
+        with pytest.raises(InputError, match=message) as error:
+            load_network(path)
+        assert "x.safetensors" in str(error.value)
+
+
+@pytest.mark.parametrize("which", ["all", "instance_norm"])
+def test_adaptation_changes_what_it_may_and_learns(which, vgg, perceptual, sets):
+    settings = read(SMOKE, "adapt", Adaptation)
+    settings = settings.model_copy(update={"parameters": which, "updates": 6})
+    start = new_network(0)
+    before = {name: p.clone() for name, p in parameters(start).items()}
+    style = images.load(sets["artwork/train"][0], 48)
+    network, curve = adapt(start, style, sets["photo/inner"][:4], vgg, perceptual, settings)
+    after = parameters(network)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == set(parameter_names(start, which))
+    assert all(torch.equal(before[name], p) for name, p in parameters(start).items())
+    assert curve["update"].tolist() == [1, 2, 3, 4, 5, 6]
+    if which == "all":
+        assert curve["loss"].iloc[-2:].mean() < curve["loss"].iloc[:2].mean()
+
+
+def test_blend_is_the_convex_combination():
+    networks = [new_network(seed) for seed in range(3)]
+    mixed = parameters(blend(networks, [0.2, 0.3, 0.5]))
+    for name, value in mixed.items():
+        a, b, c = (parameters(network)[name] for network in networks)
+        torch.testing.assert_close(value, 0.2 * a + 0.3 * b + 0.5 * c)
+    for weights in ([0.5, 0.6, -0.1], [0.5, 0.5], [0.5, 0.5, 0.5]):
+        with pytest.raises(InputError, match="summing to 1"):
+            blend(networks, weights)
+
+
+def test_gatys_lowers_its_loss_in_just_so_many_evaluations(vgg, perceptual, sets):
+    content = images.load_square(sets["photo/inner"][0], 48)
+    target = style_target(vgg, images.load_square(sets["artwork/train"][0], 48), perceptual)
+    image, curve = optimise(content, content, target, vgg, perceptual, updates=7)
+    assert len(curve) == 7 and curve[-1] < 0.9 * curve[0]
+    assert image.shape == content.shape and image.min() >= 0 and image.max() <= 1
+
+
+@pytest.mark.parametrize("name", methods.names(SMOKE))
+def test_every_method_keeps_the_interface(name, vgg, perceptual, sets):
+    adaptation = read(SMOKE, "adapt", Adaptation)
+    resources = methods.Resources(vgg, perceptual, sets["photo/inner"], new_network(0), adaptation)
+    method = methods.load(name, SMOKE, resources)
+    style = images.load(sets["artwork/train"][0], 48)
+    contents = torch.rand(2, 3, 33, 50)
+    for state in (method.prepare(style), method.ready(style)):
+        output = method.stylise(state, contents)
+        assert output.shape == contents.shape
+        assert output.min() >= 0 and output.max() <= 1
+    assert method.parameters is None or method.parameters > 1e6
+
+
+def test_unknown_method_is_named():
+    with pytest.raises(InputError, match=r"methods\.monet: unknown method; known: gatys, johnson"):
+        methods.load("monet", SMOKE, None)
+
+
+def test_measure_warms_up_and_repeats():
+    calls = []
+    timing = measure(lambda: calls.append(1), budget=0.0, repeats=3)
+    assert timing.repeats == 3 and len(calls) == 4
+    assert timing.low <= timing.median <= timing.high
+    assert timing.scaled(10).median == pytest.approx(10 * timing.median)
+
+
+def test_augmentation_stays_in_range_and_varies(sets):
+    settings = read(ROOT / "params.yaml", "adapt", Adaptation)
+    first, second = (crops(sets["photo/inner"][:2], 40, settings.photos, seed) for seed in (1, 2))
+    assert first.shape == (2, 3, 40, 40) and first.min() >= 0 and first.max() <= 1
+    assert not torch.equal(first, second)

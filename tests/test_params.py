@@ -1,0 +1,110 @@
+"""params.yaml: types, messages, and the three sizes that are shipped."""
+
+import tomllib
+from importlib import import_module
+
+import pytest
+import yaml
+from conftest import ROOT, SMOKE
+
+from metastyle import methods, project, splits
+from metastyle.adaptation import Adaptation, AdaptStyles
+from metastyle.comparison import Comparison
+from metastyle.errors import InputError
+from metastyle.figures import MetaFigure
+from metastyle.interpolation import Interpolation
+from metastyle.losses import Perceptual
+from metastyle.params import load, read
+from metastyle.timing import Table1
+from metastyle.training import MetaTraining
+
+SECTIONS = {
+    "paths": project.Paths,
+    "data": splits.Data,
+    "perceptual": Perceptual,
+    "meta_train": MetaTraining,
+    "meta_figure": MetaFigure,
+    "adapt": Adaptation,
+    "adapt_styles": AdaptStyles,
+    "table1": Table1,
+    "comparison": Comparison,
+    "interpolation": Interpolation,
+}
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "params/smoke.yaml", "params/paper.yaml"])
+def test_every_size_reads(name):
+    path = ROOT / name
+    assert set(load(path)) == {*SECTIONS, "methods"}
+    for section, schema in SECTIONS.items():
+        read(path, section, schema)
+    for method in methods.names(path):
+        module = import_module(f"metastyle.methods.{method}")
+        read(path, f"methods.{method}", module.Settings)
+
+
+def test_paper_scale_is_the_papers():
+    settings = read(ROOT / "params" / "paper.yaml", "meta_train", MetaTraining)
+    assert (settings.iterations, settings.size, settings.inner_steps) == (100_000, 256, 1)
+    assert (settings.styles_per_iteration, settings.contents_per_batch) == (4, 4)
+    assert (settings.learning_rate, settings.inner_parameters) == (1e-3, "all")
+
+
+def changed(tmp_path, section, **values):
+    content = load(SMOKE)
+    for key, value in values.items():
+        content[section][key] = value
+    path = tmp_path / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.mark.parametrize("text", ["1e-5", "1e5", "1e-06", "0.5"])
+def test_numbers_that_yaml_leaves_as_text(tmp_path, text):
+    path = changed(tmp_path, "meta_train", learning_rate=text)
+    assert read(path, "meta_train", MetaTraining).learning_rate == float(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"inner_step": 2}, r"params\.yaml: meta_train\.inner_step: unknown parameter"),
+        ({"inner_steps": "two"}, r"meta_train\.inner_steps: .*integer.*'two'"),
+        ({"order": "third"}, r"meta_train\.order: .*'second' or 'first'.*'third'"),
+        ({"photos": {"hew": 1}}, r"meta_train\.photos\.hew: unknown parameter"),
+        ({"size": None}, r"meta_train\.size: .*integer"),
+    ],
+)
+def test_wrong_values_name_file_and_key(tmp_path, values, message):
+    with pytest.raises(InputError, match=message) as error:
+        read(changed(tmp_path, "meta_train", **values), "meta_train", MetaTraining)
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_section_and_key(tmp_path):
+    with pytest.raises(InputError, match="no such parameter file"):
+        read(tmp_path / "none.yaml", "adapt", Adaptation)
+    (tmp_path / "a.yaml").write_text("adapt: {seed: 1}\n")
+    with pytest.raises(InputError, match=r"a\.yaml: section 'table1' is missing"):
+        read(tmp_path / "a.yaml", "table1", Table1)
+    with pytest.raises(InputError, match=r"adapt\.updates: parameter is missing"):
+        read(tmp_path / "a.yaml", "adapt", Adaptation)
+    (tmp_path / "b.yaml").write_text("a: [1\n")
+    with pytest.raises(InputError, match="not valid YAML"):
+        load(tmp_path / "b.yaml")
+
+
+def test_conda_uses_the_one_list_of_dependencies():
+    project_list = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    *conda, pip = environment["dependencies"]
+    assert conda == ["python=3.11", "git", "make", "pip"]
+    assert pip == {"pip": ["--constraint constraints.txt", "--editable ."]}
+    fixed = {"torch", "torchvision", "jupyterlab", "papermill", "matplotlib", "pandas", "nbval"}
+    assert fixed | {"dvc"} <= set(project_list)
+    pinned = {
+        line.split("==")[0].lower().replace("_", "-")
+        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    }
+    assert set(project_list) <= pinned

@@ -1,0 +1,184 @@
+"""The pipeline as a user runs it: real clones, real `dvc` processes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from closure import closure
+from conftest import ROOT
+
+from metastyle import methods
+from metastyle.execute import clean
+from metastyle.params import load
+
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+# What is measured on the reader's machine, and the figures that show it.
+MACHINE = {"machine", "table1"}
+
+
+def run(*command, cwd: Path, **env) -> str:
+    """Standard output of a command; its standard error is shown when it fails."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        command, cwd=cwd, env={**os.environ, "PATH": path, **env}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def changed_stages(folder: Path) -> set[str]:
+    return set(json.loads(run("dvc", "status", "--json", cwd=folder)))
+
+
+@pytest.fixture(scope="session")
+def clone(tmp_path_factory) -> Path:
+    """A fresh clone of the last commit, after `dvc pull`."""
+    folder = tmp_path_factory.mktemp("clone") / "metastyle"
+    run("git", "clone", "--quiet", f"file://{ROOT}", str(folder), cwd=ROOT)
+    run("dvc", "pull", "--quiet", cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory) -> Path:
+    """A copy of the work tree outside the checkout, with small parameters and no results."""
+    folder = tmp_path_factory.mktemp("smoke") / "metastyle"
+    folder.mkdir()
+    for name in ("metastyle", "notebooks", "params"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "data").symlink_to(ROOT / "data")
+    values = load(ROOT / "params" / "smoke.yaml")
+    values["paths"]["outputs"] = "results"
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    run("dvc", "init", "--no-scm", "--quiet", cwd=folder)
+    run("dvc", "repro", "--quiet", cwd=folder, METASTYLE_CACHE=str(folder.parent / "cache"))
+    return folder
+
+
+def expand(stage: str) -> list[tuple[str, list[str]]]:
+    """(name, methods loaded) of a stage, for each item where it is a loop."""
+    names = methods.names(ROOT / "params.yaml")
+    if "foreach" in STAGES[stage]:
+        return [(name, [name]) for name in names]
+    return [("", names if stage == "table1" else [])]
+
+
+@pytest.mark.parametrize("stage", [name for name in STAGES if name != "machine"])
+def test_stage_depends_on_what_it_imports(stage):
+    body = STAGES[stage].get("do", STAGES[stage])
+    notebook = body["cmd"].split()[3]
+    for item, loaded in expand(stage):
+        deps = [dep.replace("${key}", item) for dep in body["deps"]]
+        assert f"notebooks/{notebook}.ipynb" in deps
+        listed = set()
+        for dep in deps:
+            if dep.startswith("metastyle/"):
+                path = ROOT / dep
+                files = path.rglob("*.py") if path.is_dir() else [path]
+                listed |= {file.relative_to(ROOT).as_posix() for file in files}
+        assert listed == closure(ROOT / "notebooks" / f"{notebook}.ipynb", loaded)
+
+
+def test_no_stage_depends_on_a_time_or_a_rendered_notebook():
+    for name, stage in STAGES.items():
+        deps = stage.get("do", stage)["deps"]
+        assert not [dep for dep in deps if dep.startswith(("rendered", "results/table1"))], name
+        if name != "table1":
+            assert "results/machine.json" not in deps, name
+
+
+def test_every_rendered_notebook_is_small_and_names_no_folder_of_a_machine():
+    for path in (ROOT / "rendered").glob("*.ipynb"):
+        text = path.read_text()
+        assert len(text) < 3e6, path.name
+        for trace in (str(Path.home()), str(ROOT), "papermill", "/tmp/"):
+            assert trace not in text, (path.name, trace)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_source_notebook_is_clean(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    tagged = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1 and 'params = "../params/smoke.yaml"' in tagged[0].source
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.execution_count is None
+            has_output = bool(cell.outputs)
+            assert has_output == ("check" in cell.metadata.get("tags", [])), cell.source[:80]
+
+
+def test_clean_drops_traces(tmp_path):
+    cell = nbformat.v4.new_code_cell(
+        "1", metadata={"papermill": {"duration": 1}, "tags": ["check"]}
+    )
+    cell.outputs = [nbformat.v4.new_output("stream", text=f"{tmp_path}/a and {Path.home()}/b")]
+    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"x": 1}})
+    cleaned = nbformat.writes(clean(notebook, tmp_path))
+    assert "papermill" not in cleaned and str(tmp_path) not in cleaned
+    assert "./a and ~/b" in cleaned and "check" in cleaned
+
+
+def test_smoke_pipeline_makes_everything(smoke):
+    for name in ("splits.csv", "meta_train/network.safetensors", "adapt/curves.csv"):
+        assert (smoke / "results" / name).is_file()
+    rendered = {path.stem for path in (smoke / "rendered").glob("*.ipynb")}
+    wanted = {path.stem for path in NOTEBOOKS} - {"06_images"}
+    wanted |= {f"06_images_{name}" for name in methods.names(smoke / "params.yaml")}
+    assert rendered == wanted
+    assert not (smoke / "scratch").exists()
+
+
+def test_a_second_run_does_nothing_but_the_fingerprint(smoke):
+    before = {p: p.stat().st_mtime_ns for p in (smoke / "rendered").iterdir()}
+    output = run("dvc", "repro", cwd=smoke)
+    ran = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+    assert ran == {"machine"}
+    assert before == {p: p.stat().st_mtime_ns for p in (smoke / "rendered").iterdir()}
+
+
+def test_a_change_of_weights_touches_one_stage(smoke):
+    original = (smoke / "params.yaml").read_text()
+    values = yaml.safe_load(original)
+    values["interpolation"]["weights"] = [0.0, 0.5, 1.0]
+    (smoke / "params.yaml").write_text(yaml.safe_dump(values))
+    try:
+        assert changed_stages(smoke) == {"interpolation", "machine"}
+    finally:
+        (smoke / "params.yaml").write_text(original)
+
+
+def test_metrics_and_plots_are_there(smoke):
+    metrics = json.loads(run("dvc", "metrics", "show", "--json", cwd=smoke))
+    assert "results/meta_train/metrics.json" in json.dumps(metrics)
+    run("dvc", "plots", "show", "--out", str(smoke.parent / "plots"), cwd=smoke)
+    assert (smoke.parent / "plots" / "index.html").is_file()
+
+
+def test_fresh_clone_has_everything_but_the_machines_times(clone):
+    assert changed_stages(clone) <= MACHINE
+
+
+def test_a_bad_parameter_stops_a_stage_with_one_clear_line(smoke):
+    original = (smoke / "params.yaml").read_text()
+    values = yaml.safe_load(original)
+    values["interpolation"]["weihgts"] = []
+    (smoke / "params.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "metastyle.execute", "09_interpolation"]
+    try:
+        done = subprocess.run(command, cwd=smoke, capture_output=True, text=True)
+    finally:
+        (smoke / "params.yaml").write_text(original)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "interpolation.weihgts: unknown parameter" in last and "09_interpolation" in last

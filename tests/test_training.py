@@ -1,0 +1,112 @@
+"""The outer loop: its batches, its schedule, and a kill that leaves no trace."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, SMOKE
+
+from metastyle import batches
+from metastyle.errors import InputError
+from metastyle.params import read
+from metastyle.training import (
+    Images,
+    MetaTraining,
+    draw_tasks,
+    key,
+    learning_rate,
+    perceptual_at,
+)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return read(SMOKE, "meta_train", MetaTraining)
+
+
+@pytest.fixture(scope="module")
+def images(sets):
+    return Images(sets["photo/inner"], sets["photo/outer"], sets["artwork/train"])
+
+
+def test_tasks_draw_support_from_inner_and_query_from_outer(
+    settings, images, vgg, perceptual, monkeypatch
+):
+    many = settings.model_copy(update={"styles_per_iteration": 3, "inner_steps": 2})
+    seen = {}
+
+    def spy(files, *args):
+        made = crops(files, *args)
+        seen[made.data_ptr()] = files
+        return made
+
+    crops = batches.crops
+    monkeypatch.setattr(batches, "crops", spy)
+    tasks = draw_tasks(1, images, many, vgg, perceptual)
+    assert len(tasks) == 3
+    supports = [support for task in tasks for support in task.supports]
+    assert [len(task.supports) for task in tasks] == [2, 2, 2]
+    for support in supports:
+        assert set(seen[support.data_ptr()]) <= set(images.inner)
+    for task in tasks:
+        assert set(seen[task.query.data_ptr()]) <= set(images.outer)
+    # A fresh batch for every step and style.
+    assert len({support.numpy().tobytes() for support in supports}) == len(supports)
+
+
+def test_batches_depend_on_seed_and_iteration_alone(settings, images, vgg, perceptual):
+    first, again, later = (draw_tasks(i, images, settings, vgg, perceptual)[0] for i in (5, 5, 6))
+    assert torch.equal(first.query, again.query)
+    assert not torch.equal(first.query, later.query)
+    state = torch.random.get_rng_state()
+    draw_tasks(7, images, settings, vgg, perceptual)
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_too_few_images_for_a_batch(images):
+    with pytest.raises(InputError, match="batch of 4 needs as many images, 1 given"):
+        batches.draw(images.inner[:1], 4, 0)
+
+
+def test_schedules(settings, perceptual):
+    s = settings.model_copy(update={"learning_rate": 1.0, "warmup": 10, "decay": 0.1})
+    assert learning_rate(5, s) == pytest.approx(0.5 / 1.5)
+    assert learning_rate(20, s) == pytest.approx(1 / 3)
+    ramp = settings.model_copy(update={"style_warmup": 100})
+    assert perceptual_at(25, ramp, perceptual).style_weight == perceptual.style_weight / 4
+    assert perceptual_at(300, ramp, perceptual) == perceptual
+
+
+def test_state_is_keyed_by_what_determines_it(settings, perceptual, images):
+    base = key(settings, perceptual, images)
+    assert key(settings.model_copy(update={"checkpoint_minutes": 9.0}), perceptual, images) == base
+    assert key(settings.model_copy(update={"seed": 9}), perceptual, images) != base
+    assert key(settings, perceptual.model_copy(update={"style_weight": 9.0}), images) != base
+    fewer = images._replace(inner=images.inner[1:])
+    assert key(settings, perceptual, fewer) != base
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    script = ROOT / "tests" / "train_process.py"
+    command = [sys.executable, script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_killed_and_resumed_run_ends_bit_for_bit_the_same(tmp_path: Path):
+    whole = run(tmp_path / "state-a", tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    killed = run(tmp_path / "state-b", tmp_path / "resumed", 3)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "resumed").exists()
+    resumed = run(tmp_path / "state-b", tmp_path / "resumed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert resumed.stdout.split("\n")[0] == "iteration 4"  # it did go on, not start over
+    files = sorted(p.name for p in (tmp_path / "whole").iterdir())
+    assert files == ["0.safetensors", "1.safetensors", "log.csv", "network.safetensors"]
+    for name in files:
+        assert (tmp_path / "whole" / name).read_bytes() == (
+            tmp_path / "resumed" / name
+        ).read_bytes(), name

@@ -1,0 +1,56 @@
+"""The weights are the original ones and our forward pass is ONNX Runtime's."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from metastyle.errors import InputError
+from metastyle.vgg import LAYERS, load_vgg
+
+
+def test_weights_are_the_published_ones(data):
+    digest = hashlib.sha256((ROOT / data.vgg).read_bytes()).hexdigest()
+    assert digest == "ccad68c77fdc5dbbf48bb7f3b64aa2df4239061447bcf0df4a1c8a298178773d"
+
+
+def test_activations_agree_with_onnx_runtime(data):
+    y, x = np.mgrid[:240, :240].astype(np.float64)
+    waves = [np.sin(x / 7 + k) * np.cos(y / (11 + k)) for k in range(3)]
+    image = np.stack([np.round(127.5 + 120 * w) for w in waves]) / 255
+    vgg = load_vgg(ROOT / data.vgg, scale=1.0)
+    names = [f"relu{layer}" for layer in LAYERS]
+    features = vgg(torch.from_numpy(image)[None].float(), names)
+    fixture = json.loads((ROOT / "tests/fixtures/vgg_onnx.json").read_text())
+    assert list(fixture) == names
+    for name, expected in fixture.items():
+        ours = features[name][0]
+        assert float(ours.mean()) == pytest.approx(expected["mean"], rel=1e-4)
+        for channel, row, column, value in expected["points"]:
+            assert float(ours[channel, row, column]) == pytest.approx(value, rel=1e-3, abs=0.02)
+
+
+def test_scale_scales_every_activation(data, vgg, perceptual):
+    image = torch.rand(1, 3, 40, 24, generator=torch.Generator().manual_seed(0))
+    raw = load_vgg(ROOT / data.vgg, scale=1.0)(image, ["relu1_2", "relu5_1"])
+    scaled = vgg(image, ["relu1_2", "relu5_1"])
+    for name in raw:
+        expected = raw[name] * perceptual.feature_scale
+        torch.testing.assert_close(scaled[name], expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("content", [None, b"not safetensors"])
+def test_missing_or_broken_weights_are_named(tmp_path, content):
+    path = tmp_path / "vgg.safetensors"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=r"vgg\.safetensors: .*dvc pull"):
+        load_vgg(path, 1.0)
+
+
+def test_unknown_layer_is_named(vgg):
+    with pytest.raises(InputError, match="relu9_9"):
+        vgg(torch.rand(1, 3, 16, 16), ["relu9_9"])

@@ -1,0 +1,45 @@
+"""A small meta-training in a process of its own: python train_process.py STATE OUT [ITERATION].
+
+With ITERATION the process kills itself (SIGKILL) after that iteration.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from conftest import ROOT, SMOKE
+
+from metastyle import splits
+from metastyle.checkpoint import save_network
+from metastyle.losses import Perceptual
+from metastyle.params import read
+from metastyle.training import Images, MetaTraining, meta_train
+from metastyle.vgg import load_vgg
+
+
+def main(state: str, out: str, kill_after: int = 0) -> None:
+    data = read(SMOKE, "data", splits.Data)
+    perceptual = read(SMOKE, "perceptual", Perceptual)
+    settings = read(SMOKE, "meta_train", MetaTraining)
+    # The state is saved after every iteration but the killed one's successor.
+    settings = settings.model_copy(update={"iterations": 4, "checkpoint_minutes": 0.0})
+    photos = sorted((ROOT / data.photos).iterdir())[:6]
+    artworks = sorted((ROOT / data.artworks).iterdir())[:3]
+    vgg = load_vgg(ROOT / data.vgg, perceptual.feature_scale)
+
+    def callback(progress):
+        print("iteration", int(progress.row["iteration"]), flush=True)
+        if progress.row["iteration"] == kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    images = Images(photos[:3], photos[3:], artworks)
+    result = meta_train(settings, perceptual, images, vgg, cache=Path(state), callback=callback)
+    save_network(Path(out) / "network.safetensors", dict(result.network.named_parameters()), {})
+    for iteration, snapshot in result.snapshots.items():
+        save_network(Path(out) / f"{iteration}.safetensors", snapshot, {})
+    result.log.to_csv(Path(out) / "log.csv")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

@@ -1,0 +1,42 @@
+"""Run every source notebook at its small size and keep the output of its check cells only.
+
+    python tools/refresh_notebooks.py [NAME ...]
+
+Cells tagged `check` hold the rounded numbers that `pytest --nbval` compares; everything else
+is stored without output, so that a source notebook changes only when somebody edits it.
+"""
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from metastyle.files import replacing
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def refresh(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = nbformat.NotebookNode(kernelspec=kernel)
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        cell.metadata = nbformat.NotebookNode(tags=tags) if tags else nbformat.NotebookNode()
+        if cell.cell_type == "code":
+            cell.execution_count = None
+            if "check" not in tags:
+                cell.outputs = []
+    with replacing(path) as temporary:
+        nbformat.write(notebook, temporary)
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or [p.stem for p in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    for name in wanted:
+        print(name)
+        refresh(ROOT / "notebooks" / f"{name}.ipynb")
