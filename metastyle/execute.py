@@ -6,6 +6,7 @@ goes to rendered/, without times and paths, so that it can be kept under git.
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -17,17 +18,35 @@ from metastyle.files import replacing
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def clean(notebook: nbformat.NotebookNode, root: Path) -> nbformat.NotebookNode:
-    """Drop papermill's and Jupyter's traces: times, counts, and this machine's paths."""
+def bare(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop all metadata but the kernel's name and the cells' tags; changes its argument."""
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook.metadata = nbformat.NotebookNode(kernelspec=kernel)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
         cell.metadata = nbformat.NotebookNode(tags=tags) if tags else nbformat.NotebookNode()
+    return notebook
+
+
+def clean(notebook: nbformat.NotebookNode, root: Path) -> nbformat.NotebookNode:
+    """Drop papermill's and Jupyter's traces: times, progress, and this machine's paths."""
+    for cell in bare(notebook).cells:
+        if cell.cell_type == "code":
+            cell.outputs = _without_progress(cell.outputs)
     text = nbformat.writes(notebook)
     for path, name in ((str(root), "."), (str(Path.home()), "~")):
         text = text.replace(path, name)
     return nbformat.reads(text, as_version=4)
+
+
+def _without_progress(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Keep the last state of progress bars, which rewrite their line on standard error."""
+    errors = "".join(o.text for o in outputs if o.get("name") == "stderr")
+    lines = [line for line in re.split(r"[\r\n]+", errors) if line.strip()]
+    bars = [line for line in lines if "%|" in line]
+    text = "\n".join([line for line in lines if line not in bars] + bars[-1:])
+    kept = [o for o in outputs if o.get("name") != "stderr"]
+    return [nbformat.v4.new_output("stream", name="stderr", text=text), *kept] if text else kept
 
 
 def execute(name: str, output: str, values: dict[str, str]) -> None:

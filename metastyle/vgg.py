@@ -37,7 +37,7 @@ class VGG16(nn.Module):
         """Features after the named ReLUs.
 
         Args:
-            images: RGB in [0, 1], shape (N, 3, H, W), each side at least 16.
+            images: RGB in [0, 1], shape (N, 3, H, W), each side at least 16; any device.
             layers: names such as `relu2_2`; nothing beyond the deepest one is computed.
 
         Returns:
@@ -45,7 +45,7 @@ class VGG16(nn.Module):
         """
         wanted = set(layers)
         features: dict[str, Tensor] = {}
-        x = (images * 255 - self.mean) * self.scale
+        x = (images.to(self.mean.device) * 255 - self.mean) * self.scale
         for layer in LAYERS:
             if layer.endswith("_1") and layer != "1_1":
                 x = F.max_pool2d(x, 2)

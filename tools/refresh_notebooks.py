@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from metastyle.execute import bare
 from metastyle.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,14 +23,10 @@ def refresh(path: Path) -> None:
     NotebookClient(
         notebook, kernel_name="python3", resources={"metadata": {"path": path.parent}}
     ).execute()
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = nbformat.NotebookNode(kernelspec=kernel)
-    for cell in notebook.cells:
-        tags = cell.metadata.get("tags", [])
-        cell.metadata = nbformat.NotebookNode(tags=tags) if tags else nbformat.NotebookNode()
+    for cell in bare(notebook).cells:
         if cell.cell_type == "code":
             cell.execution_count = None
-            if "check" not in tags:
+            if "check" not in cell.metadata.get("tags", []):
                 cell.outputs = []
     with replacing(path) as temporary:
         nbformat.write(notebook, temporary)
