@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	mkdir -p $(@D) && touch $@
 
-.make/pulled: data.dvc | $(INSTALLED)
+.make/pulled: data.dvc dvc.lock | $(INSTALLED)
 	dvc pull
 	mkdir -p $(@D) && touch $@
 
