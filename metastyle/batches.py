@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 
 from metastyle import images
 from metastyle.errors import InputError
-from metastyle.params import Section
+from metastyle.params import Probability, Section
 
 
 class Augmentation(Section):
@@ -23,7 +23,7 @@ class Augmentation(Section):
 
     scale: tuple[float, float] = (0.5, 1.0)
     aspect: tuple[float, float] = (0.8, 1.25)
-    flip: float = 0.5
+    flip: Probability = 0.5
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0

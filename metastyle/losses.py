@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
+from pydantic import PositiveFloat, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -16,7 +17,7 @@ StyleTarget = dict[str, Tensor]  # layer -> Gram matrix (C, C)
 class Perceptual(Section):
     """Section `perceptual`: layers and weights, calibrated together with `feature_scale`."""
 
-    feature_scale: float
+    feature_scale: PositiveFloat
     content_layer: str
     style_layers: list[str]
     variant: Literal["paper", "release"]
@@ -25,6 +26,12 @@ class Perceptual(Section):
     layer_weights: list[float]
     range_limit: float
     range_weight: float
+
+    @model_validator(mode="after")
+    def _one_weight_per_layer(self) -> "Perceptual":
+        if len(self.layer_weights) != len(self.style_layers):
+            raise ValueError("layer_weights needs one number per entry of style_layers")
+        return self
 
 
 class Loss(NamedTuple):

@@ -1,10 +1,10 @@
 """Reading params.yaml: the single place where its values are parsed and type-checked."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from metastyle.errors import InputError
 
@@ -19,6 +19,10 @@ class Section(BaseModel):
 
 
 S = TypeVar("S", bound=Section)
+
+# Side of a square training crop in pixels: VGG-16 halves it four times, the network twice.
+Side = Annotated[int, Field(ge=16, multiple_of=4)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def load(path: str | Path) -> dict:

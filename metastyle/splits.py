@@ -20,24 +20,27 @@ import unicodedata
 from pathlib import Path
 
 import pandas as pd
+from pydantic import NonNegativeInt, PositiveInt
 
 from metastyle import images
 from metastyle.errors import InputError
 from metastyle.files import replacing
 from metastyle.params import Section
 
+NO_SOURCES = pd.DataFrame(columns=["kind", "title", "author"], dtype=str)
+
 
 class ArtworkSplit(Section):
-    held_out: int
-    held_out_historical: int
-    validation: int
-    validation_historical: int
-    works_per_artist: int
+    held_out: NonNegativeInt
+    held_out_historical: NonNegativeInt
+    validation: NonNegativeInt
+    validation_historical: NonNegativeInt
+    works_per_artist: PositiveInt
 
 
 class PhotoSplit(Section):
-    held_out: int
-    validation: int
+    held_out: NonNegativeInt
+    validation: NonNegativeInt
 
 
 class Data(Section):
@@ -136,20 +139,17 @@ def make(data: Data, root: Path) -> pd.DataFrame:
         Columns side (`photo`, `artwork`), split, file (relative to the side's folder),
         artist (normalised), title, historical.
     """
-    sources = _sources(root / data.sources) if data.sources else None
+    sources = _sources(root / data.sources) if data.sources else NO_SOURCES
     sides = []
     for side, folder in (("photo", root / data.photos), ("artwork", root / data.artworks)):
         files = [f.relative_to(folder).as_posix() for f in images.readable(images.find(folder))]
         table = pd.DataFrame({"side": side, "file": files})
         known = table["file"].map(lambda f, folder=folder: f"{folder.name}/{f}")
-        if sources is not None and known.isin(sources.index).all():
-            row = sources.loc[known]
-            table["artist"] = [normalise(a) for a in row["author"]]
-            table["title"] = row["title"].tolist()
-            table["historical"] = (row["kind"] == "painting").tolist()
-        else:
-            table["artist"] = table["title"] = table["file"]
-            table["historical"] = False
+        row = sources.reindex(known, fill_value="")
+        # A file whose artist nobody wrote down counts as an artist of its own.
+        table["artist"] = [normalise(a) or f for a, f in zip(row["author"], files, strict=True)]
+        table["title"] = [t or f for t, f in zip(row["title"], files, strict=True)]
+        table["historical"] = (row["kind"] == "painting").tolist()
         sides.append(table)
     photos, artworks = sides
     photos["split"] = split_photos(photos["file"].tolist(), data.photo_split, data.seed)

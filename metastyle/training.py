@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,16 +10,20 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from metastyle import batches, bilevel, losses, transformer, vgg
+from metastyle import batches
 from metastyle.batches import Augmentation, derive_seed
 from metastyle.bilevel import Order, Task, meta_gradient
 from metastyle.checkpoint import load_tensors, save_tensors
 from metastyle.losses import Perceptual, style_target, task_loss
-from metastyle.params import Section
+from metastyle.params import Section, Side
 from metastyle.transformer import ParameterSet, TransformerNet, new_network, parameter_names
 from metastyle.vgg import VGG16
+
+# The modules that decide a run's result.
+CODE = ["images", "batches", "vgg", "losses", "transformer", "bilevel", "training"]
 
 COLUMNS = [
     "iteration",  # counted from 1
@@ -37,23 +40,23 @@ class MetaTraining(Section):
     """Section `meta_train`; see params.yaml for units and sources."""
 
     seed: int
-    iterations: int
-    size: int
-    styles_per_iteration: int
-    contents_per_batch: int
-    inner_steps: int
-    inner_learning_rate: float
+    iterations: PositiveInt
+    size: Side
+    styles_per_iteration: PositiveInt
+    contents_per_batch: PositiveInt
+    inner_steps: NonNegativeInt  # 0 trains one network on all styles, without an inner problem
+    inner_learning_rate: NonNegativeFloat
     inner_parameters: ParameterSet
     order: Order
-    learning_rate: float
-    warmup: int
-    style_warmup: int
-    decay: float
-    clip_norm: float | None
+    learning_rate: PositiveFloat
+    warmup: NonNegativeInt
+    style_warmup: NonNegativeInt
+    decay: NonNegativeFloat
+    clip_norm: PositiveFloat | None
     photos: Augmentation
     artworks: Augmentation
     snapshots: list[int]
-    checkpoint_minutes: float
+    checkpoint_minutes: NonNegativeFloat
 
 
 class Images(NamedTuple):
@@ -202,8 +205,8 @@ def key(settings: MetaTraining, perceptual: Perceptual, images: Images) -> str:
         "torch": torch.__version__,
     }
     digest.update(json.dumps(described, sort_keys=True).encode())
-    for module in (batches, bilevel, losses, transformer, vgg, sys.modules[__name__]):
-        digest.update(Path(module.__file__).read_bytes())
+    for module in CODE:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return digest.hexdigest()[:24]
 
 
