@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metastyle import batches
@@ -19,7 +20,7 @@ from metastyle.losses import (
     style_target,
     task_loss,
 )
-from metastyle.params import Section
+from metastyle.params import CropSide, ImageSide, Section
 from metastyle.transformer import ParameterSet, TransformerNet, parameter_names, stylise
 from metastyle.vgg import VGG16
 
@@ -28,11 +29,11 @@ class Adaptation(Section):
     """Section `adapt`, and `methods.johnson` for training from scratch."""
 
     seed: int
-    updates: int
-    learning_rate: float
-    contents_per_batch: int
-    size: int
-    style_size: int
+    updates: NonNegativeInt
+    learning_rate: PositiveFloat
+    contents_per_batch: PositiveInt
+    size: CropSide
+    style_size: ImageSide
     parameters: ParameterSet
     photos: Augmentation
 
@@ -40,12 +41,12 @@ class Adaptation(Section):
 class AdaptStyles(Section):
     """Section `adapt_styles`: which styles are adapted to, and how the result is watched."""
 
-    styles: int
+    styles: PositiveInt
     seed: int
-    photos: int
-    photo_size: int
-    evaluate_at: list[int]
-    render_at: list[int]
+    photos: PositiveInt
+    photo_size: ImageSide
+    evaluate_at: list[NonNegativeInt]
+    render_at: list[NonNegativeInt]
 
 
 class Adapted(NamedTuple):

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pydantic import PositiveInt
+
 from metastyle.batches import draw
-from metastyle.params import Section
+from metastyle.params import ImageSide, Section
 
 
 class Comparison(Section):
     """Section `comparison`."""
 
-    pairs: int
+    pairs: PositiveInt
     seed: int
-    size: int
+    size: ImageSide
 
 
 def pairs(

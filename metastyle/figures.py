@@ -6,18 +6,19 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
+from pydantic import PositiveInt
 from torch import Tensor
 
-from metastyle.params import Section
+from metastyle.params import ImageSide, Section
 from metastyle.timing import Timing
 
 
 class MetaFigure(Section):
     """Section `meta_figure`."""
 
-    photos: int
-    size: int
-    smooth: int
+    photos: PositiveInt
+    size: ImageSide
+    smooth: PositiveInt
 
 
 def setup() -> None:

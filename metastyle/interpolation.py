@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 
 from metastyle.errors import InputError
-from metastyle.params import Section
+from metastyle.params import ImageSide, Probability, Section
 from metastyle.transformer import TransformerNet
 
 
 class Interpolation(Section):
     """Section `interpolation`."""
 
-    styles: tuple[int, int]
-    weights: list[float]
-    photos: int
-    size: int
+    styles: tuple[NonNegativeInt, NonNegativeInt]
+    weights: list[Probability]
+    photos: PositiveInt
+    size: ImageSide
 
 
 @torch.no_grad()

@@ -20,8 +20,9 @@ class Section(BaseModel):
 
 S = TypeVar("S", bound=Section)
 
-# Side of a square training crop in pixels: VGG-16 halves it four times, the network twice.
-Side = Annotated[int, Field(ge=16, multiple_of=4)]
+# Pixels. VGG-16 halves an image four times, the network twice; `stylise` pads, training does not.
+ImageSide = Annotated[int, Field(ge=16)]
+CropSide = Annotated[int, Field(ge=16, multiple_of=4)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 

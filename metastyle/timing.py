@@ -6,16 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from pydantic import NonNegativeFloat, PositiveInt
 
-from metastyle.params import Section
+from metastyle.params import ImageSide, Section
 
 
 class Table1(Section):
     """Section `table1`."""
 
-    sizes: list[int]
-    seconds_per_cell: float
-    updates_timed: int
+    sizes: list[ImageSide]
+    seconds_per_cell: NonNegativeFloat
+    updates_timed: PositiveInt
     seed: int
 
 

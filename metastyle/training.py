@@ -18,7 +18,7 @@ from metastyle.batches import Augmentation, derive_seed
 from metastyle.bilevel import Order, Task, meta_gradient
 from metastyle.checkpoint import load_tensors, save_tensors
 from metastyle.losses import Perceptual, style_target, task_loss
-from metastyle.params import Section, Side
+from metastyle.params import CropSide, Section
 from metastyle.transformer import ParameterSet, TransformerNet, new_network, parameter_names
 from metastyle.vgg import VGG16
 
@@ -41,7 +41,7 @@ class MetaTraining(Section):
 
     seed: int
     iterations: PositiveInt
-    size: Side
+    size: CropSide
     styles_per_iteration: PositiveInt
     contents_per_batch: PositiveInt
     inner_steps: NonNegativeInt  # 0 trains one network on all styles, without an inner problem

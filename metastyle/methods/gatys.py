@@ -1,26 +1,27 @@
 """Gatys et al. 2016: the pixels themselves are optimised, from the content image."""
 
 import torch
+from pydantic import PositiveInt
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from metastyle.losses import Perceptual, StyleTarget, perceptual_loss, style_target
 from metastyle.methods import Method, Printed, Resources
-from metastyle.params import Section
+from metastyle.params import ImageSide, Section
 from metastyle.vgg import VGG16
 
 
 class Settings(Section):
     """`methods.gatys`; weights belong to section `perceptual`'s feature_scale."""
 
-    updates: int
+    updates: PositiveInt
     content_layer: str
     style_layers: list[str]
     layer_weights: list[float]
     style_weight: float
     tv_weight: float
-    history: int
-    style_size: int
+    history: PositiveInt
+    style_size: ImageSide
 
 
 def total_variation(images: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Johnson et al. 2016: the same network trained from scratch for one style."""
 
+from pydantic import NonNegativeInt, PositiveFloat
+
 from metastyle.adaptation import adapt
 from metastyle.methods import Method, Printed, Resources
 from metastyle.params import Section
@@ -9,8 +11,8 @@ from metastyle.transformer import new_network, stylise
 class Settings(Section):
     """`methods.johnson`: what differs from section `adapt`."""
 
-    updates: int
-    learning_rate: float
+    updates: NonNegativeInt
+    learning_rate: PositiveFloat
 
 
 def build(settings: Settings, resources: Resources) -> Method:
