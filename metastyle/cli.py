@@ -47,6 +47,8 @@ def stylise_command(a: argparse.Namespace) -> None:
 
 def params_command(a: argparse.Namespace) -> None:
     values = load(a.file)
+    # Stages of the pipeline write where later ones read; only a notebook run by hand does not.
+    values["paths"]["outputs"] = values["paths"]["inputs"]
     with replacing(project.root(a.file) / "params.yaml") as temporary:
         temporary.write_text(yaml.safe_dump(values, sort_keys=False))
 

@@ -53,6 +53,7 @@ class MetaTraining(Section):
     style_warmup: NonNegativeInt
     decay: NonNegativeFloat
     clip_norm: PositiveFloat | None
+    average_last: NonNegativeInt
     photos: Augmentation
     artworks: Augmentation
     snapshots: list[int]
@@ -76,7 +77,10 @@ class Progress(NamedTuple):
 
 
 class Result(NamedTuple):
-    """The style-neutral network, its log (columns COLUMNS) and earlier networks by iteration."""
+    """The style-neutral network, its log (columns COLUMNS) and earlier networks by iteration.
+
+    The network is the mean over the last `average_last` iterations, the last one if that is 0.
+    """
 
     network: TransformerNet
     log: pd.DataFrame
@@ -148,12 +152,13 @@ def meta_train(
     for tensor in theta.values():
         tensor.requires_grad_()
     optimiser = torch.optim.Adam(theta.values(), lr=s.learning_rate)
+    average: dict[str, Tensor] = {}
     log: list[list[float]] = []
     snapshots: dict[int, dict[str, Tensor]] = {}
 
     state_file = cache / key(s, perceptual, images) / "state.safetensors" if cache else None
     if state_file and state_file.is_file():
-        log, snapshots = _resume(state_file, theta, optimiser)
+        log, snapshots, average = _resume(state_file, theta, optimiser)
     if not log and 0 in s.snapshots:
         snapshots[0] = _copy(theta)
 
@@ -170,6 +175,12 @@ def meta_train(
         norm = torch.nn.utils.clip_grad_norm_(theta.values(), limit, error_if_nonfinite=True)
         optimiser.param_groups[0]["lr"] = learning_rate(iteration, s)
         optimiser.step()
+        averaged = iteration - max(0, s.iterations - s.average_last)
+        if averaged == 1:
+            average = {name: tensor.detach().clone() for name, tensor in theta.items()}
+        elif averaged > 1:
+            for name, tensor in theta.items():
+                average[name] += (tensor.detach() - average[name]) / averaged
 
         total, content, style, saturated = torch.stack(reports).mean(0).tolist()
         rate = learning_rate(iteration, s)
@@ -178,13 +189,13 @@ def meta_train(
             snapshots[iteration] = _copy(theta)
         now = time.monotonic()
         if state_file and (now - saved >= 60 * s.checkpoint_minutes or iteration == s.iterations):
-            _save_state(state_file, theta, optimiser, log, snapshots)
+            _save_state(state_file, theta, optimiser, log, snapshots, average)
             saved = now
         if callback:
             left = (now - started) / (iteration - first) * (s.iterations - iteration)
             callback(Progress(dict(zip(COLUMNS, log[-1], strict=True)), s.iterations, left))
 
-    network.load_state_dict(theta)
+    network.load_state_dict(average or theta)
     table = pd.DataFrame(log, columns=COLUMNS).astype({"iteration": int})
     return Result(network, table, snapshots)
 
@@ -219,7 +230,12 @@ def _copy(theta: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _save_state(
-    file: Path, theta: dict, optimiser: torch.optim.Adam, log: list, snapshots: dict
+    file: Path,
+    theta: dict,
+    optimiser: torch.optim.Adam,
+    log: list,
+    snapshots: dict,
+    average: dict,
 ) -> None:
     tensors = {"log": torch.tensor(log, dtype=torch.float64)}
     for name, tensor in theta.items():
@@ -229,11 +245,12 @@ def _save_state(
         tensors[f"second/{name}"] = moments["exp_avg_sq"]
     for iteration, snapshot in snapshots.items():
         tensors |= {f"snapshot/{iteration}/{name}": t for name, t in snapshot.items()}
+    tensors |= {f"average/{name}": t for name, t in average.items()}
     save_tensors(file, tensors, {"kind": "resume state"})
 
 
 @torch.no_grad()
-def _resume(file: Path, theta: dict, optimiser: torch.optim.Adam) -> tuple[list, dict]:
+def _resume(file: Path, theta: dict, optimiser: torch.optim.Adam) -> tuple[list, dict, dict]:
     tensors, _ = load_tensors(file)
     log = tensors["log"].tolist()
     for name, tensor in theta.items():
@@ -244,8 +261,12 @@ def _resume(file: Path, theta: dict, optimiser: torch.optim.Adam) -> tuple[list,
             "exp_avg_sq": tensors[f"second/{name}"].to(tensor.device),
         }
     snapshots: dict[int, dict[str, Tensor]] = {}
+    average = {}
     for name, tensor in tensors.items():
-        if name.startswith("snapshot/"):
+        if name.startswith("average/"):
+            parameter = name.removeprefix("average/")
+            average[parameter] = tensor.to(theta[parameter].device)
+        elif name.startswith("snapshot/"):
             _, iteration, parameter = name.split("/", 2)
             snapshots.setdefault(int(iteration), {})[parameter] = tensor
-    return log, snapshots
+    return log, snapshots, average

@@ -15,7 +15,6 @@ from conftest import ROOT
 
 from metastyle import methods
 from metastyle.execute import clean
-from metastyle.params import load
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -56,9 +55,7 @@ def smoke(tmp_path_factory) -> Path:
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "data").symlink_to(ROOT / "data")
-    values = load(ROOT / "params" / "smoke.yaml")
-    values["paths"]["outputs"] = "results"
-    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    run(sys.executable, "-m", "metastyle.cli", "params", "params/smoke.yaml", cwd=folder)
     run("dvc", "init", "--no-scm", "--quiet", cwd=folder)
     run("dvc", "repro", "--quiet", cwd=folder, METASTYLE_CACHE=str(folder.parent / "cache"))
     return folder
@@ -145,6 +142,14 @@ def test_a_second_run_does_nothing_but_the_fingerprint(smoke):
     ran = {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
     assert ran == {"machine"}
     assert before == {p: p.stat().st_mtime_ns for p in (smoke / "rendered").iterdir()}
+
+
+def test_results_made_again_are_the_same(smoke):
+    stages = ("meta_train", "adapt", "images@gatys", "interpolation")
+    before = yaml.safe_load((smoke / "dvc.lock").read_text())
+    cache = str(smoke.parent / "another cache")
+    run("dvc", "repro", "--quiet", "-f", "-s", *stages, cwd=smoke, METASTYLE_CACHE=cache)
+    assert yaml.safe_load((smoke / "dvc.lock").read_text()) == before
 
 
 def test_a_change_of_weights_touches_one_stage(smoke):

@@ -10,6 +10,7 @@ import torch
 from conftest import ROOT, SMOKE
 
 from metastyle import batches
+from metastyle.checkpoint import load_tensors
 from metastyle.errors import InputError
 from metastyle.params import read
 from metastyle.training import (
@@ -105,8 +106,13 @@ def test_killed_and_resumed_run_ends_bit_for_bit_the_same(tmp_path: Path):
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.split("\n")[0] == "iteration 4"  # it did go on, not start over
     files = sorted(p.name for p in (tmp_path / "whole").iterdir())
-    assert files == ["0.safetensors", "1.safetensors", "log.csv", "network.safetensors"]
+    assert files == [*(f"{i}.safetensors" for i in (0, 2, 3, 4)), "log.csv", "network.safetensors"]
     for name in files:
         assert (tmp_path / "whole" / name).read_bytes() == (
             tmp_path / "resumed" / name
         ).read_bytes(), name
+
+    # What comes out is the mean of the last three iterations, the first of them before the kill.
+    last = [load_tensors(tmp_path / "resumed" / f"{i}.safetensors")[0] for i in (2, 3, 4)]
+    for name, value in load_tensors(tmp_path / "resumed" / "network.safetensors")[0].items():
+        torch.testing.assert_close(value, sum(tensors[name] for tensors in last) / 3)

@@ -23,7 +23,14 @@ def main(state: str, out: str, kill_after: int = 0) -> None:
     perceptual = read(SMOKE, "perceptual", Perceptual)
     settings = read(SMOKE, "meta_train", MetaTraining)
     # The state is saved after every iteration but the killed one's successor.
-    settings = settings.model_copy(update={"iterations": 4, "checkpoint_minutes": 0.0})
+    settings = settings.model_copy(
+        update={
+            "iterations": 4,
+            "checkpoint_minutes": 0.0,
+            "average_last": 3,
+            "snapshots": [0, 2, 3, 4],
+        }
+    )
     photos = sorted((ROOT / data.photos).iterdir())[:6]
     artworks = sorted((ROOT / data.artworks).iterdir())[:3]
     vgg = load_vgg(ROOT / data.vgg, perceptual.feature_scale)
