@@ -7,15 +7,17 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
+# This clone's library, whichever clone the environment was installed from.
+export PYTHONPATH := $(CURDIR)
 
-.PHONY: setup repro test lab
+.PHONY: setup repro test lab missing
 
 # Stamps live in the clone: several clones may share an environment.
 INSTALLED := .make/installed$(subst /,-,$(abspath $(VENV)))
 
 setup: $(INSTALLED) .make/pulled
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt $(if $(wildcard $(BIN)/python),,missing)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
 	mkdir -p $(@D) && touch $@
@@ -26,7 +28,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 repro: setup
 	dvc repro
-	@echo "Rendered notebooks: rendered/*.ipynb    Figures and tables: results/"
+	@echo "Notebooks with their figures: rendered/*.ipynb    Images, curves, tables, networks: results/"
 
 test: setup
 	ruff check
@@ -34,4 +36,4 @@ test: setup
 	pytest --nbval
 
 lab: setup
-	jupyter lab --notebook-dir=notebooks
+	jupyter lab --config=tools/lab_config.py --notebook-dir=notebooks

@@ -15,6 +15,7 @@ from metastyle.batches import Augmentation, derive_seed
 from metastyle.losses import (
     Perceptual,
     StyleTarget,
+    content_target,
     perceptual_loss,
     saturated_share,
     style_target,
@@ -45,6 +46,7 @@ class AdaptStyles(Section):
     seed: int
     photos: PositiveInt
     photo_size: ImageSide
+    renders: PositiveInt
     evaluate_at: list[NonNegativeInt]
     render_at: list[NonNegativeInt]
 
@@ -118,7 +120,8 @@ def evaluate(
     rows = []
     for content in contents.to(features.mean.device).split(1):
         output = stylise(network, content)
-        parts = perceptual_loss(features, output, content, target, perceptual)
+        wanted = content_target(features, content, perceptual)
+        parts = perceptual_loss(features, output, wanted, target, perceptual)
         rows.append(torch.stack([*parts, saturated_share(output)]))
     names = ["loss", "content", "style", "saturated"]
     return dict(zip(names, torch.stack(rows).mean(0).tolist(), strict=True))

@@ -4,8 +4,10 @@ import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -21,13 +23,13 @@ class Augmentation(Section):
     height. flip: probability of mirroring. The others are torchvision's ColorJitter.
     """
 
-    scale: tuple[float, float] = (0.5, 1.0)
-    aspect: tuple[float, float] = (0.8, 1.25)
+    scale: tuple[Probability, Probability] = (0.5, 1.0)
+    aspect: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.25)
     flip: Probability = 0.5
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
-    hue: float = 0.0
+    brightness: NonNegativeFloat = 0.0
+    contrast: NonNegativeFloat = 0.0
+    saturation: NonNegativeFloat = 0.0
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
 
 
 def derive_seed(seed: int, *key: object) -> int:

@@ -14,7 +14,7 @@ from metastyle.checkpoint import load_network, save_network
 from metastyle.errors import InputError
 from metastyle.files import replacing
 from metastyle.losses import Perceptual
-from metastyle.params import load, read
+from metastyle.params import MADE, load, read
 from metastyle.transformer import stylise
 from metastyle.vgg import load_vgg
 
@@ -47,10 +47,12 @@ def stylise_command(a: argparse.Namespace) -> None:
 
 def params_command(a: argparse.Namespace) -> None:
     values = load(a.file)
+    paths = read(a.file, "paths", project.Paths)
     # Stages of the pipeline write where later ones read; only a notebook run by hand does not.
-    values["paths"]["outputs"] = values["paths"]["inputs"]
+    values["paths"]["outputs"] = str(paths.inputs)
     with replacing(project.root(a.file) / "params.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(values, sort_keys=False))
+        head = f"{MADE}{a.file}; 'git checkout params.yaml' brings the reference run's back.\n"
+        temporary.write_text(head + yaml.safe_dump(values, sort_keys=False))
 
 
 def parser() -> argparse.ArgumentParser:

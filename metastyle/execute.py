@@ -33,10 +33,23 @@ def clean(notebook: nbformat.NotebookNode, root: Path) -> nbformat.NotebookNode:
     for cell in bare(notebook).cells:
         if cell.cell_type == "code":
             cell.outputs = _without_progress(cell.outputs)
-    text = nbformat.writes(notebook)
-    for path, name in ((str(root), "."), (str(Path.home()), "~")):
-        text = text.replace(path, name)
-    return nbformat.reads(text, as_version=4)
+            cell.outputs = [_without_paths(output, root) for output in cell.outputs]
+    return notebook
+
+
+def _without_paths(value, root: Path):
+    """Replace the project's and the user's folder in every text of an output, images excepted."""
+    if isinstance(value, dict):
+        kept = {
+            k: v if k.startswith("image/") else _without_paths(v, root) for k, v in value.items()
+        }
+        return nbformat.NotebookNode(kept)
+    if isinstance(value, list):
+        return [_without_paths(v, root) for v in value]
+    if isinstance(value, str):
+        value = value.replace(str(root), ".")
+        return value.replace(f"{Path.home()}/", "~/") if Path.home() != Path("/") else value
+    return value
 
 
 def _without_progress(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:

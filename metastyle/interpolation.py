@@ -1,9 +1,10 @@
 """Between styles: convex combinations of adapted networks (paper, section 4.4, figure 5a)."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from metastyle.errors import InputError
 from metastyle.params import ImageSide, Probability, Section
@@ -14,7 +15,7 @@ class Interpolation(Section):
     """Section `interpolation`."""
 
     styles: tuple[NonNegativeInt, NonNegativeInt]
-    weights: list[Probability]
+    weights: Annotated[list[Probability], Field(min_length=2)]
     photos: PositiveInt
     size: ImageSide
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from pydantic import PositiveFloat, model_validator
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -14,24 +14,29 @@ from metastyle.vgg import VGG16
 StyleTarget = dict[str, Tensor]  # layer -> Gram matrix (C, C)
 
 
-class Perceptual(Section):
-    """Section `perceptual`: layers and weights, calibrated together with `feature_scale`."""
+class Balance(Section):
+    """Layers and weights of a perceptual loss."""
 
-    feature_scale: PositiveFloat
     content_layer: str
     style_layers: list[str]
+    layer_weights: list[NonNegativeFloat]
     variant: Literal["paper", "release"]
-    content_weight: float
-    style_weight: float
-    layer_weights: list[float]
-    range_limit: float
-    range_weight: float
+    content_weight: NonNegativeFloat
+    style_weight: NonNegativeFloat
 
     @model_validator(mode="after")
-    def _one_weight_per_layer(self) -> "Perceptual":
+    def _one_weight_per_layer(self) -> "Balance":
         if len(self.layer_weights) != len(self.style_layers):
             raise ValueError("layer_weights needs one number per entry of style_layers")
         return self
+
+
+class Perceptual(Balance):
+    """Section `perceptual`: the loss of every training, calibrated with `feature_scale`."""
+
+    feature_scale: PositiveFloat
+    range_limit: NonNegativeFloat
+    range_weight: NonNegativeFloat
 
 
 class Loss(NamedTuple):
@@ -54,7 +59,7 @@ def content_loss(features: Tensor, target: Tensor) -> Tensor:
     return (features - target).square().mean()
 
 
-def style_loss(grams: dict[str, Tensor], target: StyleTarget, settings: Perceptual) -> Tensor:
+def style_loss(grams: dict[str, Tensor], target: StyleTarget, settings: Balance) -> Tensor:
     """Sum over layers of squared Gram differences, averaged over the batch.
 
     `paper`: the squared Frobenius norm, a sum over the C x C entries.
@@ -69,30 +74,34 @@ def style_loss(grams: dict[str, Tensor], target: StyleTarget, settings: Perceptu
 
 
 @torch.no_grad()
-def style_target(vgg: VGG16, style: Tensor, settings: Perceptual) -> StyleTarget:
+def style_target(vgg: VGG16, style: Tensor, settings: Balance) -> StyleTarget:
     """Gram matrices of one style image: (1, 3, H, W) in [0, 1] -> {layer: (C, C)}."""
     features = vgg(style, settings.style_layers)
     return {layer: gram(f)[0] for layer, f in features.items()}
 
 
+@torch.no_grad()
+def content_target(vgg: VGG16, contents: Tensor, settings: Balance) -> Tensor:
+    """The features that the content loss wants: (N, 3, H, W) in [0, 1] -> (N, C, h, w)."""
+    return vgg(contents, [settings.content_layer])[settings.content_layer]
+
+
 def perceptual_loss(
-    vgg: VGG16, outputs: Tensor, contents: Tensor, target: StyleTarget, settings: Perceptual
+    vgg: VGG16, outputs: Tensor, content: Tensor, style: StyleTarget, settings: Balance
 ) -> Loss:
-    """alpha * content + beta * style for a batch of stylised images.
+    """alpha * content loss + beta * style loss for a batch of stylised images.
 
     Args:
         outputs: stylised images in [0, 1], shape (N, 3, H, W).
-        contents: the photos they were made from, same shape.
-        target: from `style_target`.
+        content: from `content_target`, of the photos they were made from.
+        style: from `style_target`.
     """
     features = vgg(outputs, [settings.content_layer, *settings.style_layers])
-    with torch.no_grad():
-        wanted = vgg(contents, [settings.content_layer])[settings.content_layer]
-    content = content_loss(features[settings.content_layer], wanted)
+    content_term = content_loss(features[settings.content_layer], content)
     grams = {layer: gram(features[layer]) for layer in settings.style_layers}
-    style = style_loss(grams, target, settings)
-    total = settings.content_weight * content + settings.style_weight * style
-    return Loss(total, content, style)
+    style_term = style_loss(grams, style, settings)
+    total = settings.content_weight * content_term + settings.style_weight * style_term
+    return Loss(total, content_term, style_term)
 
 
 def range_penalty(logits: Tensor, limit: float) -> Tensor:
@@ -118,7 +127,8 @@ def task_loss(
     def loss(parameters, target, contents):
         logits = functional_call(network, parameters, (contents,), {"logits": True})
         outputs = torch.sigmoid(logits)
-        parts = perceptual_loss(features, outputs, contents, target, settings)
+        wanted = content_target(features, contents, settings)
+        parts = perceptual_loss(features, outputs, wanted, target, settings)
         total = parts.total + settings.range_weight * range_penalty(logits, settings.range_limit)
         report = [total, parts.content, parts.style, saturated_share(outputs)]
         return total, torch.stack(report).detach()

@@ -20,6 +20,9 @@ class Section(BaseModel):
 
 S = TypeVar("S", bound=Section)
 
+# First words of a params.yaml that `metastyle params` wrote; other sizes cannot extend it.
+MADE = "# Made from "
+
 # Pixels. VGG-16 halves an image four times, the network twice; `stylise` pads, training does not.
 ImageSide = Annotated[int, Field(ge=16)]
 CropSide = Annotated[int, Field(ge=16, multiple_of=4)]
@@ -46,11 +49,21 @@ def load(path: str | Path) -> dict:
     if not isinstance(values, dict):
         raise InputError(f"{path}: not a parameter file; it must hold sections")
     base = values.pop("extends", None)
-    return _merge(load(path.parent / base), values) if base else values
+    if base is None:
+        return values
+    if (path.parent / base).read_text().startswith(MADE):
+        raise InputError(
+            f"{base}: was made from another size; run 'git checkout params.yaml' first"
+        )
+    return _merge(load(path.parent / base), values)
 
 
 def _merge(base: dict, over: dict) -> dict:
-    both = {k: _merge(base[k], v) for k, v in over.items() if isinstance(base.get(k), dict) and v}
+    both = {
+        key: _merge(base[key], value)
+        for key, value in over.items()
+        if isinstance(base.get(key), dict) and isinstance(value, dict)
+    }
     return base | over | both
 
 

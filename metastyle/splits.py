@@ -20,14 +20,18 @@ import unicodedata
 from pathlib import Path
 
 import pandas as pd
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from metastyle import images
 from metastyle.errors import InputError
 from metastyle.files import replacing
 from metastyle.params import Section
 
-NO_SOURCES = pd.DataFrame(columns=["kind", "title", "author"], dtype=str)
+# The sets, as `read` names them.
+SETS = [
+    *(f"photo/{split}" for split in ("inner", "outer", "validation", "held_out")),
+    *(f"artwork/{split}" for split in ("train", "validation", "held_out")),
+]
 
 
 class ArtworkSplit(Section):
@@ -36,6 +40,14 @@ class ArtworkSplit(Section):
     validation: NonNegativeInt
     validation_historical: NonNegativeInt
     works_per_artist: PositiveInt
+
+    @model_validator(mode="after")
+    def _part_of_the_whole(self) -> "ArtworkSplit":
+        if self.held_out_historical > self.held_out:
+            raise ValueError("held_out_historical is a part of held_out and cannot exceed it")
+        if self.validation_historical > self.validation:
+            raise ValueError("validation_historical is a part of validation and cannot exceed it")
+        return self
 
 
 class PhotoSplit(Section):
@@ -48,7 +60,7 @@ class Data(Section):
 
     photos: Path
     artworks: Path
-    sources: Path | None  # CSV with columns file, kind, title, author; None: unknown artists
+    sources: Path  # CSV with columns file, kind, title, author; other files are of unknown artists
     vgg: Path
     clip: Path | None
     seed: int
@@ -139,7 +151,7 @@ def make(data: Data, root: Path) -> pd.DataFrame:
         Columns side (`photo`, `artwork`), split, file (relative to the side's folder),
         artist (normalised), title, historical.
     """
-    sources = _sources(root / data.sources) if data.sources else NO_SOURCES
+    sources = _sources(root / data.sources)
     sides = []
     for side, folder in (("photo", root / data.photos), ("artwork", root / data.artworks)):
         files = [f.relative_to(folder).as_posix() for f in images.readable(images.find(folder))]
@@ -163,7 +175,7 @@ def _sources(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path).set_index("file")
         return table[["kind", "title", "author"]].fillna("")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; correct data.sources or set it to null") from None
+        raise InputError(f"{path}: no such file; correct data.sources") from None
     except (KeyError, pd.errors.ParserError) as error:
         raise InputError(f"{path}: needs columns file, kind, title, author ({error})") from None
 
@@ -175,8 +187,7 @@ def write(table: pd.DataFrame, path: Path) -> None:
 
 
 def read(path: Path, data: Data, root: Path) -> dict[str, list[Path]]:
-    """Paths by set: `photo/inner`, `photo/outer`, `photo/validation`, `photo/held_out`,
-    `artwork/train`, `artwork/validation`, `artwork/held_out`; each sorted.
+    """Paths by set, see SETS; each sorted.
 
     Raises:
         InputError: the table has not been made yet.
@@ -184,7 +195,7 @@ def read(path: Path, data: Data, root: Path) -> dict[str, list[Path]]:
     if not path.is_file():
         raise InputError(f"{path}: no split table; run 'dvc pull' or 'dvc repro data'")
     folders = {"photo": root / data.photos, "artwork": root / data.artworks}
-    sets: dict[str, list[Path]] = {}
-    for row in pd.read_csv(path).itertuples():
-        sets.setdefault(f"{row.side}/{row.split}", []).append(folders[row.side] / row.file)
+    sets: dict[str, list[Path]] = {name: [] for name in SETS}
+    for row in pd.read_csv(path, dtype=str).itertuples():
+        sets[f"{row.side}/{row.split}"].append(folders[row.side] / row.file)
     return sets

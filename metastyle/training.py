@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,10 +138,10 @@ def meta_train(
     """Minimise the outer loss by Adam, from PyTorch's default initialisation.
 
     Every random choice is a function of (seed, iteration), so the state to resume from is
-    the parameters, Adam's moments and the log.
+    the parameters, Adam's moments, the log, and the snapshots and average made so far.
 
     Args:
-        cache: folder for that state, see `state_folder`; written every
+        cache: folder for that state, see `cache_folder`; written every
             `checkpoint_minutes` and read at the start, so that the same call after a kill
             ends with the same weights. No state is kept if None.
         callback: called after each iteration.
@@ -156,7 +157,9 @@ def meta_train(
     log: list[list[float]] = []
     snapshots: dict[int, dict[str, Tensor]] = {}
 
-    state_file = cache / key(s, perceptual, images) / "state.safetensors" if cache else None
+    state_file = (
+        cache / key(s, perceptual, images, features) / "state.safetensors" if cache else None
+    )
     if state_file and state_file.is_file():
         log, snapshots, average = _resume(state_file, theta, optimiser)
     if not log and 0 in s.snapshots:
@@ -205,17 +208,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get("METASTYLE_CACHE") or Path.home() / ".cache" / "metastyle")
 
 
-def key(settings: MetaTraining, perceptual: Perceptual, images: Images) -> str:
-    """Name of a run's state: a hash of its settings, its images and the code that computes it."""
+def key(settings: MetaTraining, perceptual: Perceptual, images: Images, features: VGG16) -> str:
+    """Name of a run's state: a hash of its settings, images, VGG and the code that computes it."""
     digest = hashlib.sha256()
     described = {
         # How often the state is saved does not change the result.
         "settings": settings.model_dump(exclude={"checkpoint_minutes"}),
         "perceptual": perceptual.model_dump(),
         "images": [[_identity(file) for file in files] for files in images],
-        "torch": torch.__version__,
+        "versions": [version(name) for name in ("torch", "torchvision", "pillow")],
+        "device": features.mean.device.type,
     }
     digest.update(json.dumps(described, sort_keys=True).encode())
+    for weights in features.buffers():
+        digest.update(weights.cpu().numpy().tobytes())
     for module in CODE:
         digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     return digest.hexdigest()[:24]

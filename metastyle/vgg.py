@@ -71,6 +71,6 @@ def load_vgg(path: str | Path, scale: float) -> VGG16:
         vgg = VGG16(weights, scale)
     except FileNotFoundError:
         raise InputError(f"{path}: VGG-16 weights are missing; run 'dvc pull'") from None
-    except (SafetensorError, KeyError) as error:
+    except (SafetensorError, KeyError, OSError) as error:
         raise InputError(f"{path}: not VGG-16 weights ({error}); run 'dvc pull'") from None
     return vgg.to("cuda" if torch.cuda.is_available() else "cpu")

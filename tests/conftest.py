@@ -1,5 +1,7 @@
 """Shared pieces: the project's real data and parameters, opened once."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,9 @@ from metastyle.vgg import load_vgg
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "params" / "smoke.yaml"
+
+# Training states of a test run are its own; the notebooks' kernels inherit this.
+os.environ["METASTYLE_CACHE"] = tempfile.mkdtemp(prefix="metastyle-")
 
 
 @pytest.fixture(scope="session")

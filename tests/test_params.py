@@ -1,12 +1,16 @@
 """params.yaml: types, messages, and the three sizes that are shipped."""
 
+import shutil
+import subprocess
+import sys
 import tomllib
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, SMOKE
 
+from conftest import ROOT, SMOKE
 from metastyle import methods, project, splits
 from metastyle.adaptation import Adaptation, AdaptStyles
 from metastyle.comparison import Comparison
@@ -48,6 +52,9 @@ def test_paper_scale_is_the_papers():
     assert (settings.iterations, settings.size, settings.inner_steps) == (100_000, 256, 1)
     assert (settings.styles_per_iteration, settings.contents_per_batch) == (4, 4)
     assert (settings.learning_rate, settings.inner_parameters) == (1e-3, "all")
+    assert (settings.decay, settings.clip_norm, settings.average_last) == (0, None, 0)
+    perceptual = read(ROOT / "params" / "paper.yaml", "perceptual", Perceptual)
+    assert (perceptual.variant, perceptual.range_weight) == ("paper", 0)
 
 
 def changed(tmp_path, section, **values):
@@ -73,6 +80,9 @@ def test_numbers_that_yaml_leaves_as_text(tmp_path, text):
         ({"order": "third"}, r"meta_train\.order: .*'second' or 'first'.*'third'"),
         ({"photos": {"hew": 1}}, r"meta_train\.photos\.hew: unknown parameter"),
         ({"size": None}, r"meta_train\.size: .*integer"),
+        ({"size": 130}, r"meta_train\.size: .*multiple of 4.*130"),
+        ({"iterations": 0}, r"meta_train\.iterations: .*greater than 0"),
+        ({"photos": {"hue": 0.9}}, r"meta_train\.photos\.hue: .*0\.5.*0\.9"),
     ],
 )
 def test_wrong_values_name_file_and_key(tmp_path, values, message):
@@ -92,6 +102,23 @@ def test_missing_file_section_and_key(tmp_path):
     (tmp_path / "b.yaml").write_text("a: [1\n")
     with pytest.raises(InputError, match="not valid YAML"):
         load(tmp_path / "b.yaml")
+
+
+def test_a_params_file_that_was_made_is_no_base_for_another(tmp_path):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "dvc.yaml").touch()
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    for name in ("smoke.yaml", "paper.yaml"):
+        shutil.copy(ROOT / "params" / name, tmp_path / "params")
+    command = [sys.executable, "-m", "metastyle.cli", "params"]
+    subprocess.run([*command, "params/smoke.yaml"], cwd=tmp_path, check=True)
+    assert load(tmp_path / "params.yaml")["meta_train"]["iterations"] == 3
+    assert read(tmp_path / "params.yaml", "paths", project.Paths).outputs == Path("results")
+    again = subprocess.run(
+        [*command, "params/paper.yaml"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert again.returncode == 1
+    assert "git checkout params.yaml" in again.stderr and len(again.stderr.splitlines()) == 1
 
 
 def test_conda_uses_the_one_list_of_dependencies():

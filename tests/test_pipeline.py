@@ -12,6 +12,8 @@ import pytest
 import yaml
 from closure import closure
 from conftest import ROOT
+from jupyter_server.services.contents.largefilemanager import LargeFileManager
+from traitlets.config import PyFileConfigLoader
 
 from metastyle import methods
 from metastyle.execute import clean
@@ -55,10 +57,23 @@ def smoke(tmp_path_factory) -> Path:
     for name in ("dvc.yaml", "params.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "data").symlink_to(ROOT / "data")
+    # The reader's own artworks: nested folders, names that are numbers, unknown artists.
+    for k, file in enumerate(sorted((ROOT / "data" / "artworks").iterdir())):
+        copy = folder / "art" / f"room {k % 3}" / f"{k:04d}.jpg"
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
     run(sys.executable, "-m", "metastyle.cli", "params", "params/smoke.yaml", cwd=folder)
+    values = yaml.safe_load((folder / "params.yaml").read_text())
+    values["data"]["artworks"] = "art"
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
     run("dvc", "init", "--no-scm", "--quiet", cwd=folder)
     run("dvc", "repro", "--quiet", cwd=folder, METASTYLE_CACHE=str(folder.parent / "cache"))
     return folder
+
+
+def rendered_names() -> set[str]:
+    images = {f"06_images_{name}" for name in methods.names(ROOT / "params.yaml")}
+    return {path.stem for path in NOTEBOOKS} - {"06_images"} | images
 
 
 def expand(stage: str) -> list[tuple[str, list[str]]]:
@@ -94,7 +109,8 @@ def test_no_stage_depends_on_a_time_or_a_rendered_notebook():
 
 
 def test_every_rendered_notebook_is_small_and_names_no_folder_of_a_machine():
-    for path in (ROOT / "rendered").glob("*.ipynb"):
+    assert {path.stem for path in (ROOT / "rendered").glob("[!.]*.ipynb")} == rendered_names()
+    for path in (ROOT / "rendered").glob("[!.]*.ipynb"):
         text = path.read_text()
         assert len(text) < 3e6, path.name
         for trace in (str(Path.home()), str(ROOT), "papermill", "/tmp/"):
@@ -115,6 +131,23 @@ def test_source_notebook_is_clean(path):
             assert has_output == ("check" in cell.metadata.get("tags", [])), cell.source[:80]
 
 
+@pytest.mark.filterwarnings("ignore:Overriding existing pre_save_hook")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_saving_in_jupyterlab_leaves_a_source_as_it_was(path, tmp_path):
+    shutil.copy(path, tmp_path)
+    config = PyFileConfigLoader("lab_config.py", str(ROOT / "tools")).load_config()
+    lab = LargeFileManager(root_dir=str(tmp_path), config=config)
+    model = lab.get(path.name)
+    model["content"]["metadata"]["language_info"] = {"name": "python"}
+    for k, cell in enumerate(model["content"]["cells"]):
+        if cell["cell_type"] == "code":
+            cell["execution_count"] = k
+            if "check" not in cell["metadata"].get("tags", []):
+                cell["outputs"] = [nbformat.v4.new_output("stream", text="ran")]
+    lab.save(model, path.name)
+    assert (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
 def test_clean_drops_traces(tmp_path):
     cell = nbformat.v4.new_code_cell(
         "1", metadata={"papermill": {"duration": 1}, "tags": ["check"]}
@@ -130,9 +163,7 @@ def test_smoke_pipeline_makes_everything(smoke):
     for name in ("splits.csv", "meta_train/network.safetensors", "adapt/curves.csv"):
         assert (smoke / "results" / name).is_file()
     rendered = {path.stem for path in (smoke / "rendered").glob("*.ipynb")}
-    wanted = {path.stem for path in NOTEBOOKS} - {"06_images"}
-    wanted |= {f"06_images_{name}" for name in methods.names(smoke / "params.yaml")}
-    assert rendered == wanted
+    assert rendered == rendered_names()
     assert not (smoke / "scratch").exists()
 
 

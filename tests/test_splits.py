@@ -76,6 +76,7 @@ def test_any_folder_replaces_a_side(data, tmp_path, caplog):
     for update, message in (
         ({"photo_split": data.photo_split}, "data.photos: 8 photos are too few"),
         ({"artwork_split": data.artwork_split}, "data.artwork_split: only 8 of 14"),
+        ({"sources": tmp_path / "none.csv"}, "none.csv: no such file"),
     ):
         with pytest.raises(InputError, match=message):
             splits.make(mine.model_copy(update=update), ROOT)

@@ -1,5 +1,6 @@
 """The outer loop: its batches, its schedule, and a kill that leaves no trace."""
 
+import copy
 import signal
 import subprocess
 import sys
@@ -7,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, SMOKE
 
-from metastyle import batches
+from conftest import ROOT, SMOKE
+from metastyle import batches, training
 from metastyle.checkpoint import load_tensors
 from metastyle.errors import InputError
 from metastyle.params import read
@@ -21,6 +22,7 @@ from metastyle.training import (
     learning_rate,
     perceptual_at,
 )
+from metastyle.transformer import new_network, parameter_names
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +83,53 @@ def test_schedules(settings, perceptual):
     assert perceptual_at(300, ramp, perceptual) == perceptual
 
 
-def test_state_is_keyed_by_what_determines_it(settings, perceptual, images):
-    base = key(settings, perceptual, images)
-    assert key(settings.model_copy(update={"checkpoint_minutes": 9.0}), perceptual, images) == base
-    assert key(settings.model_copy(update={"seed": 9}), perceptual, images) != base
-    assert key(settings, perceptual.model_copy(update={"style_weight": 9.0}), images) != base
-    fewer = images._replace(inner=images.inner[1:])
-    assert key(settings, perceptual, fewer) != base
+def test_state_is_keyed_by_what_determines_it(settings, perceptual, images, vgg):
+    base = key(settings, perceptual, images, vgg)
+    seldom = settings.model_copy(update={"checkpoint_minutes": 9.0})
+    assert key(seldom, perceptual, images, vgg) == base
+    other_vgg = copy.deepcopy(vgg)
+    other_vgg.bias1_1[0] += 1
+    for changed in (
+        (settings.model_copy(update={"seed": 9}), perceptual, images, vgg),
+        (settings, perceptual.model_copy(update={"style_weight": 9.0}), images, vgg),
+        (settings, perceptual, images._replace(inner=images.inner[1:]), vgg),
+        (settings, perceptual, images, other_vgg),
+    ):
+        assert key(*changed) != base
+
+
+def test_settings_reach_the_mathematics(settings, perceptual, images, vgg, monkeypatch):
+    """What Algorithm 1 is told, and Adam's step on a gradient that is known."""
+    s = settings.model_copy(
+        update={"iterations": 2, "order": "first", "inner_steps": 2, "inner_learning_rate": 0.5,
+                "inner_parameters": "instance_norm", "styles_per_iteration": 3, "warmup": 4,
+                "style_warmup": 8, "average_last": 0, "clip_norm": None}
+    )  # fmt: skip
+    told = []
+
+    def constant(theta, tasks, loss, **options):
+        told.append((tasks, loss, options))
+        report = loss(dict(theta), tasks[0].style, tasks[0].query)[1]
+        return {name: torch.ones_like(p) for name, p in theta.items()}, [report]
+
+    monkeypatch.setattr(training, "meta_gradient", constant)
+    trained, log, _ = training.meta_train(s, perceptual, images, vgg)
+
+    start = dict(new_network(s.seed).named_parameters())
+    norms = parameter_names(new_network(0), "instance_norm")
+    for tasks, _, options in told:
+        assert options == {"delta": 0.5, "order": "first", "inner": norms}
+        assert [len(task.supports) for task in tasks] == [2, 2, 2]
+    # On a constant gradient Adam's step is the learning rate.
+    moved = sum(learning_rate(i, s) for i in (1, 2))
+    for name, p in trained.named_parameters():
+        torch.testing.assert_close(p.cpu(), start[name] - moved, rtol=0, atol=1e-6)
+    # The style weight of the loss is the ramp's, an eighth and two eighths.
+    for share, row in zip((1 / 8, 2 / 8), log.itertuples(), strict=True):
+        style = share * perceptual.style_weight * row.style
+        assert row.loss == pytest.approx(row.content + style, rel=1e-4)
+    size = sum(p.numel() for p in start.values())
+    assert log["gradient_norm"].tolist() == pytest.approx([size**0.5] * 2, rel=1e-5)
 
 
 def run(*arguments) -> subprocess.CompletedProcess:
@@ -96,15 +138,17 @@ def run(*arguments) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_killed_and_resumed_run_ends_bit_for_bit_the_same(tmp_path: Path):
+@pytest.mark.parametrize(("moment", "lost"), [("after", 0), ("saving", 1)])
+def test_killed_and_resumed_run_ends_bit_for_bit_the_same(tmp_path: Path, moment, lost):
     whole = run(tmp_path / "state-a", tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
-    killed = run(tmp_path / "state-b", tmp_path / "resumed", 3)
+    killed = run(tmp_path / "state-b", tmp_path / "resumed", 3, moment)
     assert killed.returncode == -signal.SIGKILL
     assert not (tmp_path / "resumed").exists()
     resumed = run(tmp_path / "state-b", tmp_path / "resumed")
     assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout.split("\n")[0] == "iteration 4"  # it did go on, not start over
+    # It did go on, not start over.
+    assert resumed.stdout.split("\n")[0] == f"iteration {4 - lost}"
     files = sorted(p.name for p in (tmp_path / "whole").iterdir())
     assert files == [*(f"{i}.safetensors" for i in (0, 2, 3, 4)), "log.csv", "network.safetensors"]
     for name in files:

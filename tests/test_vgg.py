@@ -42,10 +42,12 @@ def test_scale_scales_every_activation(data, vgg, perceptual):
         torch.testing.assert_close(scaled[name], expected, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("content", [None, b"not safetensors"])
+@pytest.mark.parametrize("content", [None, b"not safetensors", "folder"])
 def test_missing_or_broken_weights_are_named(tmp_path, content):
     path = tmp_path / "vgg.safetensors"
-    if content:
+    if content == "folder":
+        path.mkdir()
+    elif content:
         path.write_bytes(content)
     with pytest.raises(InputError, match=r"vgg\.safetensors: .*dvc pull"):
         load_vgg(path, 1.0)

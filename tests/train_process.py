@@ -1,6 +1,9 @@
-"""A small meta-training in a process of its own: python train_process.py STATE OUT [ITERATION].
+"""A small meta-training in a process of its own.
 
-With ITERATION the process kills itself (SIGKILL) after that iteration.
+    python train_process.py STATE OUT [ITERATION [after | saving]]
+
+With ITERATION the process kills itself (SIGKILL) after that iteration, or half way through
+saving its state.
 """
 
 import os
@@ -8,9 +11,10 @@ import signal
 import sys
 from pathlib import Path
 
-from conftest import ROOT, SMOKE
+from safetensors.torch import save
 
-from metastyle import splits
+from conftest import ROOT, SMOKE
+from metastyle import checkpoint, splits
 from metastyle.checkpoint import save_network
 from metastyle.losses import Perceptual
 from metastyle.params import read
@@ -18,11 +22,15 @@ from metastyle.training import Images, MetaTraining, meta_train
 from metastyle.vgg import load_vgg
 
 
-def main(state: str, out: str, kill_after: int = 0) -> None:
+def write_half_and_die(tensors, path, metadata):
+    Path(path).write_bytes(save(tensors, metadata)[:1000])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main(state: str, out: str, kill_after: int = 0, moment: str = "after") -> None:
     data = read(SMOKE, "data", splits.Data)
     perceptual = read(SMOKE, "perceptual", Perceptual)
     settings = read(SMOKE, "meta_train", MetaTraining)
-    # The state is saved after every iteration but the killed one's successor.
     settings = settings.model_copy(
         update={
             "iterations": 4,
@@ -37,8 +45,10 @@ def main(state: str, out: str, kill_after: int = 0) -> None:
 
     def callback(progress):
         print("iteration", int(progress.row["iteration"]), flush=True)
-        if progress.row["iteration"] == kill_after:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if progress.row["iteration"] == kill_after - (moment == "saving"):
+            if moment == "after":
+                os.kill(os.getpid(), signal.SIGKILL)
+            checkpoint.save_file = write_half_and_die
 
     images = Images(photos[:3], photos[3:], artworks)
     result = meta_train(settings, perceptual, images, vgg, cache=Path(state), callback=callback)
@@ -49,4 +59,5 @@ def main(state: str, out: str, kill_after: int = 0) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))
+    state, out, *kill = sys.argv[1:]
+    main(state, out, *map(int, kill[:1]), *kill[1:])

@@ -18,18 +18,23 @@ from metastyle.files import replacing
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def refresh(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, kernel_name="python3", resources={"metadata": {"path": path.parent}}
-    ).execute()
+def source_form(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Drop what a run adds, but for the outputs of check cells; changes its argument."""
     for cell in bare(notebook).cells:
         if cell.cell_type == "code":
             cell.execution_count = None
             if "check" not in cell.metadata.get("tags", []):
                 cell.outputs = []
+    return notebook
+
+
+def refresh(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(
+        notebook, kernel_name="python3", resources={"metadata": {"path": path.parent}}
+    ).execute()
     with replacing(path) as temporary:
-        nbformat.write(notebook, temporary)
+        nbformat.write(source_form(notebook), temporary)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,21 @@
 """Gatys et al. 2016: the pixels themselves are optimised, from the content image."""
 
 import torch
-from pydantic import PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.losses import Perceptual, StyleTarget, perceptual_loss, style_target
+from metastyle.losses import Balance, StyleTarget, content_target, perceptual_loss, style_target
 from metastyle.methods import Method, Printed, Resources
-from metastyle.params import ImageSide, Section
+from metastyle.params import ImageSide
 from metastyle.vgg import VGG16
 
 
-class Settings(Section):
+class Settings(Balance):
     """`methods.gatys`; weights belong to section `perceptual`'s feature_scale."""
 
     updates: PositiveInt
-    content_layer: str
-    style_layers: list[str]
-    layer_weights: list[float]
-    style_weight: float
-    tv_weight: float
+    tv_weight: NonNegativeFloat
     history: PositiveInt
     style_size: ImageSide
 
@@ -36,7 +32,7 @@ def optimise(
     content: Tensor,
     target: StyleTarget,
     features: VGG16,
-    perceptual: Perceptual,
+    balance: Balance,
     *,
     updates: int,
     history: int = 100,
@@ -52,6 +48,7 @@ def optimise(
     Returns:
         The image, clamped to [0, 1], and the loss at each evaluation.
     """
+    wanted = content_target(features, content, balance)
     pixels = start.clone().requires_grad_()
     optimiser = torch.optim.LBFGS(
         [pixels],
@@ -64,7 +61,7 @@ def optimise(
     curve: list[float] = []
 
     def closure() -> Tensor:
-        value = perceptual_loss(features, pixels, content, target, perceptual).total
+        value = perceptual_loss(features, pixels, wanted, target, balance).total
         value = value + tv_weight * total_variation(pixels)
         (pixels.grad,) = torch.autograd.grad(value, pixels)
         curve.append(value.item())
@@ -76,19 +73,15 @@ def optimise(
 
 def build(settings: Settings, resources: Resources) -> Method:
     s, vgg = settings, resources.features
-    own = s.model_dump(include={"content_layer", "style_layers", "layer_weights", "style_weight"})
-    perceptual = resources.perceptual.model_copy(update=own)
 
     def prepare(style):
         style = F.resize(style, [s.style_size], antialias=True)
-        return style_target(vgg, style.to(vgg.mean.device), perceptual)
+        return style_target(vgg, style.to(vgg.mean.device), s)
 
     def stylise(target, contents, updates=s.updates):
         options = {"updates": updates, "history": s.history, "tv_weight": s.tv_weight}
         contents = contents.to(vgg.mean.device)
-        return torch.cat(
-            [optimise(c, c, target, vgg, perceptual, **options)[0] for c in contents.split(1)]
-        )
+        return torch.cat([optimise(c, c, target, vgg, s, **options)[0] for c in contents.split(1)])
 
     return Method(
         label="Gatys et al. 2016",
