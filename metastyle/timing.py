@@ -16,6 +16,7 @@ class Table1(Section):
 
     sizes: list[ImageSide]
     seconds_per_cell: NonNegativeFloat
+    repeats: tuple[PositiveInt, PositiveInt]
     updates_timed: PositiveInt
     seed: int
 
@@ -33,15 +34,16 @@ class Timing(NamedTuple):
         return Timing(self.median * factor, self.low * factor, self.high * factor, self.repeats)
 
 
-def measure(call: Callable[[], object], *, budget: float, repeats: int = 3) -> Timing:
+def measure(call: Callable[[], object], *, budget: float, repeats: tuple[int, int]) -> Timing:
     """Time a call.
 
-    One call warms up and is not counted. Then at least `repeats` calls, and more until
-    `budget` seconds are spent or 50 calls are made.
+    One call warms up and is not counted. Then at least `repeats[0]` calls, and more until
+    `budget` seconds are spent or `repeats[1]` calls are made.
     """
     call()
     seconds: list[float] = []
-    while len(seconds) < repeats or (sum(seconds) < budget and len(seconds) < 50):
+    least, most = repeats
+    while len(seconds) < least or (sum(seconds) < budget and len(seconds) < most):
         _synchronise()
         start = time.perf_counter()
         call()

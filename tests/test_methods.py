@@ -119,8 +119,9 @@ def test_unknown_method_is_named():
 
 def test_measure_warms_up_and_repeats():
     calls = []
-    timing = measure(lambda: calls.append(1), budget=0.0, repeats=3)
+    timing = measure(lambda: calls.append(1), budget=0.0, repeats=(3, 9))
     assert timing.repeats == 3 and len(calls) == 4
+    assert measure(lambda: None, budget=9.0, repeats=(3, 9)).repeats == 9
     assert timing.low <= timing.median <= timing.high
     assert timing.scaled(10).median == pytest.approx(10 * timing.median)
 
