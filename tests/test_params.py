@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from conftest import ROOT, SMOKE
+
 from metastyle import methods, project, splits
 from metastyle.adaptation import Adaptation, AdaptStyles
 from metastyle.comparison import Comparison

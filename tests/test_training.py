@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from conftest import ROOT, SMOKE
+
 from metastyle import batches, training
 from metastyle.checkpoint import load_tensors
 from metastyle.errors import InputError

@@ -11,9 +11,9 @@ import signal
 import sys
 from pathlib import Path
 
+from conftest import ROOT, SMOKE
 from safetensors.torch import save
 
-from conftest import ROOT, SMOKE
 from metastyle import checkpoint, splits
 from metastyle.checkpoint import save_network
 from metastyle.losses import Perceptual
