@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from pydantic import PositiveInt
 from torch import Tensor
@@ -89,7 +91,12 @@ def curves(
                 axis.plot(table[x], median, lw=1.6, color="C0", label=label)
             else:
                 axis.plot(table[x], table[y], lw=1.3, marker=marker, ms=3, label=label)
-        axis.set_yscale("log" if log else "linear")
+        if log:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            decades = np.ptp(np.log10(axis.get_ylim()))
+            axis.yaxis.set_minor_formatter("{x:g}" if decades < 2 else NullFormatter())
         axis.set_xlabel(x)
         axis.set_title(y.replace("_", " "), fontsize=9)
         axis.grid(alpha=0.25)
