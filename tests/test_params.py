@@ -91,6 +91,23 @@ def test_wrong_values_name_file_and_key(tmp_path, values, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("section", "schema", "values", "message"),
+    [
+        ("perceptual", Perceptual, {"layer_weights": [1, 1]}, "one number per entry of style_la"),
+        (
+            "data", splits.Data,
+            {"artwork_split": {"held_out": 6, "held_out_historical": 11, "validation": 5,
+                               "validation_historical": 3, "works_per_artist": 2}},
+            r"data\.artwork_split: .*held_out_historical is a part of held_out",
+        ),
+    ],
+)  # fmt: skip
+def test_values_that_contradict_each_other_are_named(tmp_path, section, schema, values, message):
+    with pytest.raises(InputError, match=message):
+        read(changed(tmp_path, section, **values), section, schema)
+
+
 def test_missing_file_section_and_key(tmp_path):
     with pytest.raises(InputError, match="no such parameter file"):
         read(tmp_path / "none.yaml", "adapt", Adaptation)
