@@ -1,17 +1,19 @@
 """Adapting a network to one style, and the same loop from scratch (Johnson et al. 2016)."""
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import pandas as pd
 import torch
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metastyle import batches
 from metastyle.batches import Augmentation, derive_seed
+from metastyle.gradients import each, mean_gradient
 from metastyle.losses import (
     Perceptual,
     StyleTarget,
@@ -27,13 +29,20 @@ from metastyle.vgg import VGG16
 
 
 class Adaptation(Section):
-    """Section `adapt`, and `methods.johnson` for training from scratch."""
+    """Section `adapt`, and `methods.johnson` for training from scratch.
+
+    sizes: sides of the crops, each for an equal share of the updates.
+    warmup: updates over which the learning rate rises from 0 to `learning_rate`.
+    schedule: afterwards it stays `constant`, or falls along a `cosine` to 0 at the last update.
+    """
 
     seed: int
     updates: NonNegativeInt
     learning_rate: PositiveFloat
+    warmup: NonNegativeInt
+    schedule: Literal["constant", "cosine"]
     contents_per_batch: PositiveInt
-    size: CropSide
+    sizes: Annotated[list[CropSide], Field(min_length=1)]
     style_size: ImageSide
     parameters: ParameterSet
     photos: Augmentation
@@ -59,6 +68,22 @@ class Adapted(NamedTuple):
     curve: pd.DataFrame
 
 
+def learning_rate(update: int, settings: Adaptation) -> float:
+    """The step size of Adam at an update, counted from 1."""
+    s = settings
+    if update <= s.warmup:
+        return s.learning_rate * update / (s.warmup + 1)
+    if s.schedule == "constant":
+        return s.learning_rate
+    done = (update - s.warmup - 1) / (s.updates - s.warmup)
+    return s.learning_rate * (1 + math.cos(math.pi * done)) / 2
+
+
+def crop_size(update: int, settings: Adaptation) -> int:
+    """The side of the training crops at an update, counted from 1."""
+    return settings.sizes[(update - 1) * len(settings.sizes) // settings.updates]
+
+
 def adapt(
     start: TransformerNet,
     style: Tensor,
@@ -78,21 +103,23 @@ def adapt(
     """
     s = settings
     network = copy.deepcopy(start)
-    loss = task_loss(network, features, perceptual)
+    loss = task_loss(features, perceptual)
     target = style_target(features, style.to(features.mean.device), perceptual)
     parameters = dict(network.named_parameters())
-    trained = [parameters[name] for name in parameter_names(network, s.parameters)]
-    optimiser = torch.optim.Adam(trained, lr=s.learning_rate)
+    names = parameter_names(network, s.parameters)
+    optimiser = torch.optim.Adam([parameters[name] for name in names], lr=s.learning_rate)
     if callback:
         callback(0, network)
     curve = []
     for update in range(1, s.updates + 1):
         seed = derive_seed(s.seed, "adapt", update)
-        contents = batches.batch(photos, s.contents_per_batch, s.size, s.photos, seed)
-        value, report = loss(parameters, target, contents.to(features.mean.device))
-        gradients = torch.autograd.grad(value, trained)
-        for parameter, gradient in zip(trained, gradients, strict=True):
-            parameter.grad = gradient
+        size = crop_size(update, s)
+        contents = batches.batch(photos, s.contents_per_batch, size, s.photos, seed)
+        contents = contents.to(features.mean.device)
+        gradient, report = mean_gradient(loss, parameters, target, contents, names)
+        for name in names:
+            parameters[name].grad = gradient[name]
+        optimiser.param_groups[0]["lr"] = learning_rate(update, s)
         optimiser.step()
         curve.append([update, *report[:3].tolist()])
         if callback:
@@ -100,7 +127,6 @@ def adapt(
     return Adapted(network, pd.DataFrame(curve, columns=["update", "loss", "content", "style"]))
 
 
-@torch.no_grad()
 def evaluate(
     network: TransformerNet,
     contents: Tensor,
@@ -117,11 +143,14 @@ def evaluate(
         `loss` (weighted sum), `content`, `style` (unweighted) and `saturated`, the share of
         output values within 1/255 of 0 or 1; means over the photos.
     """
-    rows = []
-    for content in contents.to(features.mean.device).split(1):
+
+    @torch.no_grad()
+    def row(content: Tensor) -> Tensor:
         output = stylise(network, content)
         wanted = content_target(features, content, perceptual)
         parts = perceptual_loss(features, output, wanted, target, perceptual)
-        rows.append(torch.stack([*parts, saturated_share(output)]))
+        return torch.stack([*parts, saturated_share(output)])
+
+    rows = each(row, contents.to(features.mean.device).split(1))
     names = ["loss", "content", "style", "saturated"]
     return dict(zip(names, torch.stack(rows).mean(0).tolist(), strict=True))

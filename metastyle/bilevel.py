@@ -1,55 +1,46 @@
-"""The bilevel step (paper, section 3.2 and Algorithm 1), as pure functions of tensors.
+"""The bilevel step (paper, section 3.2 and Algorithm 1) by parts.
 
 Inner:  w_0 = theta,  w_t = w_{t-1} - delta * grad L(w_{t-1}; style, support_t)
 Outer:  minimise over theta the sum over styles of L(w_T; style, query)
+
+`plain.meta_gradient` differentiates this as it reads. Here the same gradient is put together by
+the chain rule,
+
+    v_T = grad L(w_T; style, query),
+    v_{t-1} = v_t - delta * Hessian L(w_{t-1}; style, support_t) v_t,
+
+image by image, so that the graph of the query batch is never kept, and that of support images
+only as far as there are cores to use them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-Parameters = dict[str, Tensor]
+from metastyle.gradients import (
+    Parameters,
+    Part,
+    TaskLoss,
+    each,
+    hessian_product,
+    images,
+    mean,
+    mean_gradient,
+    part,
+    workers,
+)
+
 Order = Literal["second", "first"]
 
 
 class Task(NamedTuple):
-    """One style of the meta-batch. What `style` and a batch are is the loss's business."""
+    """One style of the meta-batch. What `style` is is the loss's business."""
 
     style: Any
-    supports: Sequence[Any]  # T batches of training contents, a fresh one per inner step
-    query: Any  # a batch of validation contents, disjoint from every support
-
-
-# loss(parameters, style, batch) -> (scalar to differentiate, anything to report)
-TaskLoss = Callable[[Parameters, Any, Any], tuple[Tensor, Any]]
-
-
-def inner_steps(
-    theta: Parameters,
-    task: Task,
-    loss: TaskLoss,
-    *,
-    delta: float,
-    order: Order,
-    inner: Iterable[str],
-) -> Parameters:
-    """Take T = len(task.supports) SGD steps on the parameters named in `inner`.
-
-    With order "second" the result stays differentiable through the steps; with "first"
-    the inner gradients count as constants.
-    """
-    names = list(inner)
-    w = theta
-    for support in task.supports:
-        value, _ = loss(w, task.style, support)
-        gradients = torch.autograd.grad(
-            value, [w[name] for name in names], create_graph=order == "second"
-        )
-        steps = {n: w[n] - delta * g for n, g in zip(names, gradients, strict=True)}
-        w = {**w, **steps}
-    return w
+    supports: Sequence[Tensor]  # T batches of training contents, a fresh one per inner step
+    query: Tensor  # a batch of validation contents, disjoint from every support
 
 
 def meta_gradient(
@@ -60,32 +51,57 @@ def meta_gradient(
     delta: float,
     order: Order = "second",
     inner: Iterable[str] | None = None,
-) -> tuple[Parameters, list[Any]]:
+) -> tuple[Parameters, list[Tensor]]:
     """Gradient with respect to theta of the outer loss summed over styles.
-
-    Styles are handled one by one, so that only one style's graph is alive at a time.
 
     Args:
         theta: the initialisation, name -> tensor; not modified.
         tasks: the meta-batch of styles.
-        loss: maps (parameters, style, batch) to a scalar and a report.
+        loss: maps (parameters, style, batch) to a scalar and a report, means over the batch.
         delta: inner learning rate.
-        order: "second" is the exact gradient of Algorithm 1.
+        order: "second" is the exact gradient of Algorithm 1; "first" drops the Hessian.
         inner: names that the inner steps change; all of theta if None. Theta as a whole
             receives the outer gradient either way.
 
     Returns:
         The gradient, shaped like theta, and the query loss's report for each style.
     """
-    theta = {name: tensor.detach().requires_grad_() for name, tensor in theta.items()}
     inner = list(theta if inner is None else inner)
     total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
     reports = []
     for task in tasks:
-        adapted = inner_steps(theta, task, loss, delta=delta, order=order, inner=inner)
-        value, report = loss(adapted, task.style, task.query)
-        gradients = torch.autograd.grad(value, list(theta.values()))
-        for accumulated, gradient in zip(total.values(), gradients, strict=True):
-            accumulated += gradient
+        w, steps = theta, []
+        for t, support in enumerate(task.supports, start=1):
+            # The last step is the first to be differentiated: keep its graphs, one per core.
+            kept = workers() if order == "second" and t == len(task.supports) else 0
+            parts = _parts(w, task.style, support, loss, inner, kept)
+            steps.append((w, parts))
+            gradient = mean([p.gradient for p in parts])
+            w = w | {name: w[name] - delta * gradient[name] for name in inner}
+        v, report = mean_gradient(loss, w, task.style, task.query, list(theta))
+        if order == "second":
+            for w, parts in reversed(steps):
+                products = _hessian_products(w, task.style, parts, loss, inner, v)
+                v = {name: v[name] - delta * products[name] for name in v}
+        for name, tensor in v.items():
+            total[name] += tensor
         reports.append(report)
     return total, reports
+
+
+def _parts(w, style, batch, loss, inner, kept) -> list[Part]:
+    """The gradient of every image of a batch, the first `kept` of them with their graphs."""
+    return each(
+        lambda i: part(loss, w, style, i[1], inner, graph=i[0] < kept), enumerate(images(batch))
+    )
+
+
+def _hessian_products(w, style, parts, loss, inner, v) -> Parameters:
+    """Hessian times v, where v counts for the names in `inner` only; a mean over the images."""
+
+    def product(p: Part) -> Parameters:
+        if not p.has_graph:
+            p = part(loss, w, style, p.image, inner, graph=True)
+        return hessian_product(p, v)
+
+    return mean(each(product, parts))

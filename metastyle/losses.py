@@ -5,10 +5,11 @@ from typing import Literal, NamedTuple
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, model_validator
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
+from metastyle.operators import gram
 from metastyle.params import Section
+from metastyle.transformer import transform
 from metastyle.vgg import VGG16
 
 StyleTarget = dict[str, Tensor]  # layer -> Gram matrix (C, C)
@@ -45,13 +46,6 @@ class Loss(NamedTuple):
     total: Tensor
     content: Tensor
     style: Tensor
-
-
-def gram(features: Tensor) -> Tensor:
-    """Gram matrices F F^T / (C H W): (N, C, H, W) -> (N, C, C)."""
-    n, c, h, w = features.shape
-    flat = features.reshape(n, c, h * w)
-    return flat @ flat.transpose(1, 2) / (c * h * w)
 
 
 def content_loss(features: Tensor, target: Tensor) -> Tensor:
@@ -114,9 +108,9 @@ def range_penalty(logits: Tensor, limit: float) -> Tensor:
 
 
 def task_loss(
-    network: nn.Module, features: VGG16, settings: Perceptual
+    features: VGG16, settings: Perceptual
 ) -> Callable[[dict[str, Tensor], StyleTarget, Tensor], tuple[Tensor, Tensor]]:
-    """The loss of every training here, as a function of the network's parameters.
+    """The loss of every training here, as a function of a TransformerNet's parameters.
 
     Returns:
         loss(parameters, target, contents) -> (scalar, report), contents RGB in [0, 1]; the
@@ -125,7 +119,7 @@ def task_loss(
     """
 
     def loss(parameters, target, contents):
-        logits = functional_call(network, parameters, (contents,), {"logits": True})
+        logits = transform(parameters, contents)
         outputs = torch.sigmoid(logits)
         wanted = content_target(features, contents, settings)
         parts = perceptual_loss(features, outputs, wanted, target, settings)

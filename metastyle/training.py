@@ -24,7 +24,8 @@ from metastyle.transformer import ParameterSet, TransformerNet, new_network, par
 from metastyle.vgg import VGG16
 
 # The modules that decide a run's result.
-CODE = ["images", "batches", "vgg", "losses", "transformer", "bilevel", "training"]
+CODE = ["images", "batches", "operators", "vgg", "losses", "transformer"]
+CODE += ["gradients", "bilevel", "training"]
 
 COLUMNS = [
     "iteration",  # counted from 1
@@ -168,7 +169,7 @@ def meta_train(
     started, first, saved = time.monotonic(), len(log), time.monotonic()
     for iteration in range(len(log) + 1, s.iterations + 1):
         tasks = draw_tasks(iteration, images, s, features, perceptual)
-        loss = task_loss(network, features, perceptual_at(iteration, s, perceptual))
+        loss = task_loss(features, perceptual_at(iteration, s, perceptual))
         gradient, reports = meta_gradient(
             theta, tasks, loss, delta=s.inner_learning_rate, order=s.order, inner=inner
         )

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from metastyle.operators import conv, conv_of_doubled, conv_of_few, conv_to_few, norm_relu
+
 ParameterSet = Literal["all", "instance_norm"]
 
 
@@ -78,6 +80,37 @@ def _names(network: nn.Module, which: ParameterSet) -> Iterator[str]:
         if which == "all" or isinstance(module, nn.InstanceNorm2d):
             for name, _ in module.named_parameters(recurse=False):
                 yield f"{prefix}.{name}"
+
+
+def transform(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
+    """TransformerNet's logits as a function of its parameters, for training.
+
+    Made of the quicker `operators`. The bias before an instance norm, which subtracts it again,
+    is left out: its gradient is exactly zero here, where rounding makes the module's a small
+    random number that Adam would turn into full steps.
+
+    Args:
+        parameters: by name, as `TransformerNet.named_parameters` has them.
+        images: RGB in [0, 1], (N, 3, H, W), sides divisible by 4; they get no gradient.
+    """
+
+    def of(name: str) -> tuple[Tensor, Tensor]:
+        return parameters[f"layers.{name}.weight"], parameters[f"layers.{name}.bias"]
+
+    def kernel(name: str) -> Tensor:
+        return of(name)[0]
+
+    x = norm_relu(conv_of_few(images, kernel("0")), *of("1"))
+    x = norm_relu(conv(x, kernel("3"), stride=2, border=1), *of("4"))
+    x = norm_relu(conv(x, kernel("6"), stride=2, border=1), *of("7"))
+    for block in range(9, 14):
+        y = norm_relu(conv(x, kernel(f"{block}.body.0"), border=1), *of(f"{block}.body.1"))
+        y = conv(y, kernel(f"{block}.body.3"), border=1)
+        x = x + norm_relu(y, *of(f"{block}.body.4"), relu=False)
+    x = norm_relu(conv_of_doubled(x, kernel("15")), *of("16"))
+    x = norm_relu(conv_of_doubled(x, kernel("19")), *of("20"))
+    last, bias = of("22")
+    return conv_to_few(x, last) + bias.view(-1, 1, 1)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metastyle.errors import InputError
+from metastyle.operators import frozen_conv_relu
 
 CONVS_PER_BLOCK = (2, 2, 3, 3, 1)
 LAYERS = [f"{b}_{c}" for b, n in enumerate(CONVS_PER_BLOCK, start=1) for c in range(1, n + 1)]
@@ -30,8 +31,13 @@ class VGG16(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
         for layer in LAYERS:
             weight, bias = weights[f"conv{layer}.weight"], weights[f"conv{layer}.bias"]
+            weight = weight.contiguous(memory_format=torch.channels_last)
             self.register_buffer(f"weight{layer}", weight)
             self.register_buffer(f"bias{layer}", bias * scale)
+
+    def conv_relu(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """One layer; 3x3, zero padding."""
+        return frozen_conv_relu(x, weight, bias)
 
     def forward(self, images: Tensor, layers: Iterable[str]) -> dict[str, Tensor]:
         """Features after the named ReLUs.
@@ -45,12 +51,13 @@ class VGG16(nn.Module):
         """
         wanted = set(layers)
         features: dict[str, Tensor] = {}
-        x = (images.to(self.mean.device) * 255 - self.mean) * self.scale
+        images = images.to(self.mean.device, memory_format=torch.channels_last)
+        x = (images * 255 - self.mean) * self.scale
         for layer in LAYERS:
             if layer.endswith("_1") and layer != "1_1":
                 x = F.max_pool2d(x, 2)
             weight, bias = self.get_buffer(f"weight{layer}"), self.get_buffer(f"bias{layer}")
-            x = F.relu(F.conv2d(x, weight, bias, padding=1))
+            x = self.conv_relu(x, weight, bias)
             if (name := f"relu{layer}") in wanted:
                 features[name] = x
                 if len(features) == len(wanted):
@@ -59,8 +66,12 @@ class VGG16(nn.Module):
         raise InputError(f"VGG-16 layer {unknown}: unknown; use relu1_1 to relu5_1")
 
 
-def load_vgg(path: str | Path, scale: float) -> VGG16:
+def load_vgg(path: str | Path, scale: float, network: type[VGG16] = VGG16) -> VGG16:
     """Read the weights (safetensors, conv1_1 to conv5_1); moves to the GPU where there is one.
+
+    Args:
+        scale: see `VGG16`.
+        network: the class to build, for another way to compute the same.
 
     Raises:
         InputError: the file is missing or not such a file.
@@ -68,7 +79,7 @@ def load_vgg(path: str | Path, scale: float) -> VGG16:
     path = Path(path)
     try:
         weights = load_file(path)
-        vgg = VGG16(weights, scale)
+        vgg = network(weights, scale)
     except FileNotFoundError:
         raise InputError(f"{path}: VGG-16 weights are missing; run 'dvc pull'") from None
     except (SafetensorError, KeyError, OSError) as error:

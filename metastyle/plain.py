@@ -1,0 +1,104 @@
+"""Algorithm 1 as it reads: what `bilevel` and `operators` are held to, in value and in time.
+
+PyTorch's own layers, a whole batch at once, and one graph through the inner steps.
+"""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from metastyle import losses
+from metastyle.bilevel import Order, Task
+from metastyle.gradients import Parameters, TaskLoss
+from metastyle.losses import Perceptual, StyleTarget
+from metastyle.vgg import VGG16
+
+
+class PlainVGG16(VGG16):
+    """VGG-16 by PyTorch's own functions, contiguous."""
+
+    def conv_relu(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return F.relu(F.conv2d(x, weight.contiguous(), bias, padding=1))
+
+
+def gram(features: Tensor) -> Tensor:
+    """Gram matrices F F^T / (C H W): (N, C, H, W) -> (N, C, C)."""
+    n, c, h, w = features.shape
+    flat = features.reshape(n, c, h * w)
+    return flat @ flat.transpose(1, 2) / (c * h * w)
+
+
+def task_loss(
+    network: nn.Module, features: PlainVGG16, settings: Perceptual
+) -> Callable[[Parameters, StyleTarget, Tensor], tuple[Tensor, Tensor]]:
+    """`losses.task_loss` from PyTorch's own layers; the report is the loss alone."""
+
+    def loss(parameters, target, contents):
+        logits = functional_call(network, parameters, (contents,), {"logits": True})
+        outputs = torch.sigmoid(logits)
+        wanted = losses.content_target(features, contents, settings)
+        found = features(outputs, [settings.content_layer, *settings.style_layers])
+        grams = {layer: gram(found[layer]) for layer in settings.style_layers}
+        value = settings.content_weight * losses.content_loss(found[settings.content_layer], wanted)
+        value = value + settings.style_weight * losses.style_loss(grams, target, settings)
+        penalty = losses.range_penalty(logits, settings.range_limit)
+        value = value + settings.range_weight * penalty
+        return value, value.detach()
+
+    return loss
+
+
+def inner_steps(
+    theta: Parameters,
+    task: Task,
+    loss: TaskLoss,
+    *,
+    delta: float,
+    order: Order,
+    inner: Iterable[str],
+) -> Parameters:
+    """Take T = len(task.supports) SGD steps on the parameters named in `inner`.
+
+    With order "second" the result stays differentiable through the steps; with "first"
+    the inner gradients count as constants.
+    """
+    names = list(inner)
+    w = theta
+    for support in task.supports:
+        value, _ = loss(w, task.style, support)
+        gradients = torch.autograd.grad(
+            value, [w[name] for name in names], create_graph=order == "second"
+        )
+        steps = {n: w[n] - delta * g for n, g in zip(names, gradients, strict=True)}
+        w = {**w, **steps}
+    return w
+
+
+def meta_gradient(
+    theta: Parameters,
+    tasks: Iterable[Task],
+    loss: TaskLoss,
+    *,
+    delta: float,
+    order: Order = "second",
+    inner: Iterable[str] | None = None,
+) -> tuple[Parameters, list[Tensor]]:
+    """`bilevel.meta_gradient`, by one differentiation of the whole.
+
+    Styles are handled one by one, so that only one style's graph is alive at a time.
+    """
+    theta = {name: tensor.detach().requires_grad_() for name, tensor in theta.items()}
+    inner = list(theta if inner is None else inner)
+    total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
+    reports = []
+    for task in tasks:
+        adapted = inner_steps(theta, task, loss, delta=delta, order=order, inner=inner)
+        value, report = loss(adapted, task.style, task.query)
+        gradients = torch.autograd.grad(value, list(theta.values()))
+        for accumulated, gradient in zip(total.values(), gradients, strict=True):
+            accumulated += gradient
+        reports.append(report)
+    return total, reports
