@@ -1,6 +1,7 @@
 # make repro   set up and reproduce the pipeline
 # make test    set up and run everything that CI runs
 # make lab     set up and open JupyterLab
+# make bench   set up and measure what a meta-gradient costs here, about half an hour
 # make setup   the part they share: VENV=path uses (or makes) another environment
 
 VENV ?= .venv
@@ -10,7 +11,7 @@ export PATH := $(BIN):$(PATH)
 # This clone's library, whichever clone the environment was installed from.
 export PYTHONPATH := $(CURDIR)
 
-.PHONY: setup repro test lab missing
+.PHONY: setup repro test bench lab missing
 
 # Stamps live in the clone: several clones may share an environment.
 INSTALLED := .make/installed$(subst /,-,$(abspath $(VENV)))
@@ -34,6 +35,10 @@ test: setup
 	ruff check
 	ruff format --check
 	pytest --nbval
+
+bench: setup
+	python -m metastyle.execute 10_speed
+	@echo "rendered/10_speed.ipynb    results/benchmark/benchmark.json"
 
 lab: setup
 	jupyter lab --config=tools/lab_config.py --notebook-dir=notebooks

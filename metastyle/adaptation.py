@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import pandas as pd
 import torch
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metastyle import batches
@@ -58,6 +58,28 @@ class AdaptStyles(Section):
     renders: PositiveInt
     evaluate_at: list[NonNegativeInt]
     render_at: list[NonNegativeInt]
+
+
+class Recipe(Section):
+    """A named variation of section `adapt`."""
+
+    model_config = ConfigDict(extra="allow")
+    name: str
+
+    def applied(self, settings: Adaptation) -> Adaptation:
+        """`settings` with what this recipe gives differently, checked."""
+        return Adaptation.model_validate(settings.model_dump() | self.model_extra)
+
+
+class Frontier(Section):
+    """Section `frontier`: recipes of adaptation compared on validation artworks and photos."""
+
+    artworks: PositiveInt
+    photos: PositiveInt
+    photo_size: ImageSide
+    budget: PositiveFloat
+    evaluate_at: list[NonNegativeInt]
+    recipes: Annotated[list[Recipe], Field(min_length=1)]
 
 
 class Adapted(NamedTuple):

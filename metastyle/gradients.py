@@ -2,13 +2,14 @@
 
 Every loss here is a mean over the images of its batch, and so are its derivatives. Two threads
 that work on an image each, with the operations of an image on one core, waste less than two
-cores that share every operation; and what one image gives does not depend on how many cores
-there are. On a GPU the batch stays whole.
+cores that share every operation. On a GPU the batch stays whole.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -22,6 +23,7 @@ Parameters = dict[str, Tensor]
 TaskLoss = Callable[[Parameters, Any, Tensor], tuple[Tensor, Tensor]]
 
 T, R = TypeVar("T"), TypeVar("R")
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
 
 
 @cache
@@ -41,8 +43,19 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """[function(item) for item in items] on all cores; torch's work on an item keeps to one."""
-    return list(_pool().map(function, items))
+    """[function(item) for item in items], an item per core; a single item gets all cores."""
+    items = list(items)
+    return list((map if _alone.get() or len(items) == 1 else _pool().map)(function, items))
+
+
+@contextmanager
+def in_this_thread() -> Iterator[None]:
+    """Let `each` work here, one item after the other: for tools that watch a single thread."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def images(batch: Tensor) -> Sequence[Tensor]:

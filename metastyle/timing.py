@@ -1,10 +1,11 @@
 """Timing a call: warmed up, synchronised, repeated within a budget."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import NonNegativeFloat, PositiveInt
 
@@ -51,6 +52,26 @@ def measure(call: Callable[[], object], *, budget: float, repeats: tuple[int, in
         seconds.append(time.perf_counter() - start)
     low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     return Timing(float(median), float(low), float(high), len(seconds))
+
+
+def side_by_side(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> pd.DataFrame:
+    """Seconds of calls that take turns, so that a machine's moods meet all alike.
+
+    Each call warms up once. Returns one row per turn and one column per call; compare calls
+    by the ratios of a row.
+    """
+    rows = []
+    for turn in range(repeats + 1):
+        row = {}
+        for name, call in calls.items():
+            _synchronise()
+            start = time.perf_counter()
+            call()
+            _synchronise()
+            row[name] = time.perf_counter() - start
+        if turn:
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def _synchronise() -> None:

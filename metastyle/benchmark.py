@@ -1,0 +1,200 @@
+"""Ways to compute one meta-gradient, and what each costs.
+
+Memory is measured in a process of its own: `python -m metastyle.benchmark exact reference
+params.yaml` prints it as JSON.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import psutil
+import torch
+from pydantic import Field, PositiveInt
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from metastyle import bilevel, losses, plain, project, splits
+from metastyle.gradients import Parameters, in_this_thread
+from metastyle.losses import Perceptual
+from metastyle.params import CropSide, Section, read
+from metastyle.timing import measure
+from metastyle.training import Images, MetaTraining, draw_tasks
+from metastyle.transformer import new_network, parameter_names
+from metastyle.vgg import VGG16, load_vgg
+
+
+class Scale(Section):
+    """How much one meta-gradient has to do, and how many turns measure it."""
+
+    name: str
+    size: CropSide
+    styles_per_iteration: PositiveInt
+    contents_per_batch: PositiveInt
+    repeats: PositiveInt
+
+
+class Benchmark(Section):
+    """Section `benchmark`."""
+
+    scales: Annotated[list[Scale], Field(min_length=1)]
+    ceiling_seconds: float
+    input_iterations: PositiveInt
+
+
+WAYS = {
+    "plain": "plain.meta_gradient: PyTorch's layers, whole batches, one graph",
+    "exact": "bilevel.meta_gradient: quicker operators, image by image, chain rule by parts",
+    "first order": "the same without the Hessian: another gradient, for comparison",
+}
+Step = Callable[[Parameters], Parameters]
+
+# Operations by what they do; what is not listed counts as element-wise work and copies.
+GROUPS = {
+    "convolutions": (
+        "aten::mkldnn_convolution",
+        "aten::convolution_backward",
+        "aten::_convolution",
+        "aten::mkldnn_convolution_backward",
+        "aten::_slow_conv2d_forward",
+    ),
+    "Gram matrices": ("aten::bmm", "aten::mm"),
+    "instance norm": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
+    "pooling": ("aten::max_pool2d_with_indices", "aten::max_pool2d_with_indices_backward",
+                "aten::gather"),
+    "borders": ("aten::reflection_pad2d", "aten::reflection_pad2d_backward",
+                "aten::replication_pad2d", "aten::replication_pad2d_backward"),
+}  # fmt: skip
+
+
+def prepare(params: Path, scale: Scale) -> tuple[dict[str, Step], Callable[[int], list]]:
+    """Every way as a function of theta, for the tasks of the first iteration at this scale; and
+    the function that draws an iteration's tasks."""
+    root, inputs, _ = project.paths(params)
+    data = read(params, "data", splits.Data)
+    perceptual = read(params, "perceptual", Perceptual)
+    settings = read(params, "meta_train", MetaTraining).model_copy(
+        update=scale.model_dump(include={"size", "styles_per_iteration", "contents_per_batch"})
+    )
+    sets = splits.read(inputs / "splits.csv", data, root)
+    images = Images(sets["photo/inner"], sets["photo/outer"], sets["artwork/train"])
+
+    def vgg(network: type[VGG16]) -> VGG16:
+        return load_vgg(root / data.vgg, perceptual.feature_scale, network)
+
+    quick = vgg(VGG16)
+    network = new_network(settings.seed)
+    draw = partial(
+        draw_tasks, images=images, settings=settings, features=quick, perceptual=perceptual
+    )
+    tasks = draw(1)
+    options = {
+        "delta": settings.inner_learning_rate,
+        "inner": parameter_names(network, settings.inner_parameters),
+    }
+    plain_loss = plain.task_loss(network, vgg(plain.PlainVGG16), perceptual)
+    loss = losses.task_loss(quick, perceptual)
+    ways = {
+        "plain": lambda theta: plain.meta_gradient(theta, tasks, plain_loss, **options),
+        "exact": lambda theta: bilevel.meta_gradient(theta, tasks, loss, **options),
+        "first order": lambda theta: bilevel.meta_gradient(
+            theta, tasks, loss, order="first", **options
+        ),
+    }
+    return {name: lambda theta, way=way: way(theta)[0] for name, way in ways.items()}, draw
+
+
+def ceilings(seconds: float) -> dict[str, float]:
+    """GFLOP/s of a large matrix product and of a convolution of VGG's, by number format.
+
+    Where the processor has no bfloat16 instructions that format is slower by orders of
+    magnitude, so it gets smaller ones.
+    """
+    found = {}
+    for dtype, side, pixels in ((torch.float32, 2048, 128), (torch.bfloat16, 512, 32)):
+        a = torch.rand(side, side, dtype=dtype)
+        x = torch.rand(1, 128, pixels, pixels, dtype=dtype)
+        weight = torch.rand(128, 128, 3, 3, dtype=dtype)
+        x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
+        for name, call, operations in (
+            ("matrix product", lambda a=a: a @ a, 2 * side**3),
+            (
+                "convolution",
+                lambda x=x, weight=weight: F.conv2d(x, weight, padding=1),
+                2 * 9 * 128**2 * pixels**2,
+            ),
+        ):
+            timing = measure(call, budget=seconds, repeats=(3, 1000))
+            found[f"{name} {str(dtype).removeprefix('torch.')}"] = operations / timing.low / 1e9
+    return found
+
+
+def cosine(a: Parameters, b: Parameters) -> float:
+    """Cosine between two gradients, in float64."""
+    flat = [torch.cat([t.flatten() for t in g.values()]).double() for g in (a, b)]
+    return torch.nn.functional.cosine_similarity(*flat, dim=0).item()
+
+
+def memory(way: str, scale: str, params: str | Path) -> dict[str, float]:
+    """Memory in GiB of a process that does one step for one style: `before` it, and the `peak`."""
+    command = [sys.executable, "-m", "metastyle.benchmark", way, scale, str(params)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-2000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def operations(step: Callable[[], object]) -> float:
+    """Floating-point operations of convolutions and matrix products, in GFLOP."""
+    with in_this_thread(), FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops() / 1e9
+
+
+def shares(step: Callable[[], object]) -> dict[str, float]:
+    """Share of a step's time by group of operations, on one core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with in_this_thread():
+        step()
+        with profile(activities=[ProfilerActivity.CPU]) as run:
+            step()
+    torch.set_num_threads(threads)
+    group_of = {name: group for group, names in GROUPS.items() for name in names}
+    rest = "element-wise work and copies"
+    spent = dict.fromkeys([*GROUPS, rest], 0.0)
+    for event in run.key_averages():
+        spent[group_of.get(event.key, rest)] += event.self_cpu_time_total
+    return {group: time / sum(spent.values()) for group, time in spent.items()}
+
+
+def one_style(scale: Scale) -> Scale:
+    """The scale with a single style: styles are done one after the other, all alike."""
+    return scale.model_copy(update={"styles_per_iteration": 1})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("way", choices=list(WAYS))
+    parser.add_argument("scale")
+    parser.add_argument("params", type=Path)
+    a = parser.parse_args()
+    scales = {scale.name: scale for scale in read(a.params, "benchmark", Benchmark).scales}
+    scale = scales[a.scale]
+    ways, _ = prepare(a.params, one_style(scale))
+    theta = dict(new_network(0).named_parameters())
+    before = psutil.Process().memory_info().rss / 2**30
+    ways[a.way](theta)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"before": before, "peak": peak}))
+
+
+if __name__ == "__main__":
+    main()
