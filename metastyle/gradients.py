@@ -35,11 +35,16 @@ def workers() -> int:
 @cache
 def _pool() -> ThreadPoolExecutor:
     count = workers()
-    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(count, initializer=_keep_to_one_core)
     started = threading.Barrier(count)
     list(pool.map(lambda _: started.wait(), range(count)))
     torch.set_num_threads(count)  # what the threads set for themselves is every later thread's
     return pool
+
+
+def _keep_to_one_core() -> None:
+    torch.get_num_threads()  # a thread's first question sets its number to everybody's
+    torch.set_num_threads(1)
 
 
 def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
