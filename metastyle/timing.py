@@ -54,6 +54,24 @@ def measure(call: Callable[[], object], *, budget: float, repeats: tuple[int, in
     return Timing(float(median), float(low), float(high), len(seconds))
 
 
+class Stopwatch:
+    """Adds up the seconds that pass while it runs; `pause` and `resume` may repeat."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._since: float | None = None
+
+    def resume(self) -> None:
+        self._since = time.perf_counter()
+
+    def pause(self) -> float:
+        """Stop and tell the seconds so far."""
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+        self._since = None
+        return self.seconds
+
+
 def side_by_side(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> pd.DataFrame:
     """Seconds of calls that take turns, so that a machine's moods meet all alike.
 
