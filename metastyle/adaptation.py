@@ -8,7 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import pandas as pd
 import torch
-from pydantic import ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metastyle import batches
@@ -28,24 +28,33 @@ from metastyle.transformer import ParameterSet, TransformerNet, parameter_names,
 from metastyle.vgg import VGG16
 
 
-class Adaptation(Section):
-    """Section `adapt`, and `methods.johnson` for training from scratch.
+class Updates(Section):
+    """How a network is trained for one style.
 
     sizes: sides of the crops, each for an equal share of the updates.
     warmup: updates over which the learning rate rises from 0 to `learning_rate`.
     schedule: afterwards it stays `constant`, or falls along a `cosine` to 0 at the last update.
     """
 
-    seed: int
     updates: NonNegativeInt
     learning_rate: PositiveFloat
     warmup: NonNegativeInt
     schedule: Literal["constant", "cosine"]
     contents_per_batch: PositiveInt
     sizes: Annotated[list[CropSide], Field(min_length=1)]
-    style_size: ImageSide
     parameters: ParameterSet
+
+
+class Adaptation(Updates):
+    """Section `adapt`; `methods.johnson` and `frontier` give other updates."""
+
+    seed: int
+    style_size: ImageSide
     photos: Augmentation
+
+    def by(self, updates: Updates) -> "Adaptation":
+        """The same with other updates."""
+        return self.model_copy(update={n: getattr(updates, n) for n in Updates.model_fields})
 
 
 class AdaptStyles(Section):
@@ -60,15 +69,10 @@ class AdaptStyles(Section):
     render_at: list[NonNegativeInt]
 
 
-class Recipe(Section):
-    """A named variation of section `adapt`."""
+class Recipe(Updates):
+    """Updates under a name."""
 
-    model_config = ConfigDict(extra="allow")
     name: str
-
-    def applied(self, settings: Adaptation) -> Adaptation:
-        """`settings` with what this recipe gives differently, checked."""
-        return Adaptation.model_validate(settings.model_dump() | self.model_extra)
 
 
 class Frontier(Section):

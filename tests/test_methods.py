@@ -1,5 +1,6 @@
 """Networks on disk, adaptation, blending and the methods of Table 1."""
 
+import itertools
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from conftest import ROOT, SMOKE
 from safetensors.torch import save_file
 
 from metastyle import images, methods
-from metastyle.adaptation import Adaptation, adapt
+from metastyle.adaptation import Adaptation, adapt, crop_size, learning_rate
 from metastyle.batches import crops
 from metastyle.checkpoint import load_network, save_network
 from metastyle.errors import InputError
@@ -72,11 +73,27 @@ def test_adaptation_changes_what_it_may_and_learns(which, vgg, perceptual, sets)
     network, curve = adapt(start, style, sets["photo/inner"][:4], vgg, perceptual, settings)
     after = parameters(network)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
-    assert moved == set(parameter_names(start, which))
+    # A bias that an instance norm subtracts again has no gradient, and stays.
+    subtracted = {f"layers.{i}.bias" for i in (0, 3, 6, 15, 19)}
+    subtracted |= {f"layers.{i}.body.{k}.bias" for i in range(9, 14) for k in (0, 3)}
+    assert moved == set(parameter_names(start, which)) - subtracted
     assert all(torch.equal(before[name], p) for name, p in parameters(start).items())
     assert curve["update"].tolist() == [1, 2, 3, 4, 5, 6]
     if which == "all":
         assert curve["loss"].iloc[-2:].mean() < curve["loss"].iloc[:2].mean()
+
+
+def test_learning_rate_and_crops_follow_their_schedule():
+    s = read(SMOKE, "adapt", Adaptation).model_copy(
+        update={"updates": 9, "warmup": 3, "learning_rate": 4.0, "sizes": [32, 64, 96]}
+    )
+    rates = [learning_rate(u, s.model_copy(update={"schedule": "cosine"})) for u in range(1, 10)]
+    assert rates[:4] == [1, 2, 3, 4]
+    assert rates[6] == pytest.approx(2)  # half way down
+    assert all(a > b > 0 for a, b in itertools.pairwise(rates[3:]))
+    constant = s.model_copy(update={"schedule": "constant"})
+    assert [learning_rate(u, constant) for u in (4, 9)] == [4, 4]
+    assert [crop_size(u, s) for u in range(1, 10)] == [32] * 3 + [64] * 3 + [96] * 3
 
 
 def test_blend_is_the_convex_combination():

@@ -1,23 +1,17 @@
 """Johnson et al. 2016: the same network trained from scratch for one style."""
 
-from pydantic import NonNegativeInt, PositiveFloat
-
-from metastyle.adaptation import adapt
+from metastyle.adaptation import Updates, adapt
 from metastyle.methods import Method, Printed, Resources
-from metastyle.params import Section
 from metastyle.transformer import new_network, stylise
 
 
-class Settings(Section):
-    """`methods.johnson`: what differs from section `adapt`."""
-
-    updates: NonNegativeInt
-    learning_rate: PositiveFloat
+class Settings(Updates):
+    """`methods.johnson`: its own updates; the rest is section `adapt`'s."""
 
 
 def build(settings: Settings, resources: Resources) -> Method:
     r = resources
-    training = r.adaptation.model_copy(update=settings.model_dump())
+    training = r.adaptation.by(settings)
     scratch = new_network(training.seed).to(r.features.mean.device)
 
     def prepare(style):
