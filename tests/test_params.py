@@ -12,7 +12,8 @@ import yaml
 from conftest import ROOT, SMOKE
 
 from metastyle import methods, project, splits
-from metastyle.adaptation import Adaptation, AdaptStyles
+from metastyle.adaptation import Adaptation, AdaptStyles, Frontier
+from metastyle.benchmark import Benchmark
 from metastyle.comparison import Comparison
 from metastyle.errors import InputError
 from metastyle.figures import MetaFigure
@@ -30,6 +31,8 @@ SECTIONS = {
     "meta_figure": MetaFigure,
     "adapt": Adaptation,
     "adapt_styles": AdaptStyles,
+    "frontier": Frontier,
+    "benchmark": Benchmark,
     "table1": Table1,
     "comparison": Comparison,
     "interpolation": Interpolation,
