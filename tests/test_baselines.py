@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from metastyle import methods
-from metastyle.autoencoders import Encoder, normalise
+from metastyle.autoencoders import Encoder, SkipDecoder, normalise
 from metastyle.checkpoint import save_tensors
 from metastyle.errors import InputError
 from metastyle.hypernetwork import STATISTICS, HyperNetwork
@@ -131,7 +131,8 @@ def test_fewer_pixels_than_channels_stay_finite():
     assert coloured.isfinite().all() and coloured.abs().max() < 10 * style.abs().max()
     # Features of another image have parts outside of those 11 dimensions: dropped, not blown up.
     other = whiten(random(1, 40, 3, 4, seed=2).float(), own)
-    assert other.abs().max() < 100
+    outside = own.vectors[0, :, :29].T.float() @ other[0].flatten(1)
+    torch.testing.assert_close(outside, torch.zeros(29, 12), rtol=0, atol=1e-4)
 
 
 def dense_swap(content, style, size):
@@ -164,16 +165,32 @@ def test_avatarnets_decorator_runs_from_recoloured_to_swapped():
 
     # By singular values: X = U S V^T, so whitening leaves sqrt(H W) U V^T.
     left, _, right = torch.linalg.svd(centred(content), full_matrices=False)
-    axes, lengths, _ = torch.linalg.svd(centred(style), full_matrices=False)
-    root = (axes * lengths / 56**0.5) @ axes.T
-    expected = (root @ (72**0.5 * left @ right)).view_as(content)
-    torch.testing.assert_close(recoloured, expected + style.mean((2, 3), keepdim=True))
+    whitened = (72**0.5 * left @ right).view_as(content)
+    left, lengths, right = torch.linalg.svd(centred(style), full_matrices=False)
+    other = (56**0.5 * left @ right).view_as(style)
+    root = (left * lengths / 56**0.5) @ left.T
+    mean = style.mean((2, 3), keepdim=True)
 
-    itself = avatarnet.decorate(style, encoded, alpha=1, patch=5)
-    torch.testing.assert_close(itself, style)
+    def coloured(features):
+        return torch.einsum("dc,nchw->ndhw", root, features) + mean
+
+    torch.testing.assert_close(recoloured, coloured(whitened))
     swapped = avatarnet.decorate(content, encoded, alpha=1, patch=5)
+    torch.testing.assert_close(swapped, coloured(dense_swap(whitened, other, 5)))
     half = avatarnet.decorate(content, encoded, alpha=0.5, patch=5)
     torch.testing.assert_close(half, (recoloured + swapped) / 2)
+    itself = avatarnet.decorate(style, encoded, alpha=1, patch=5)
+    torch.testing.assert_close(itself, style)
+
+
+def test_avatarnets_decoder_takes_the_styles_moments():
+    torch.manual_seed(0)
+    styles = [moments(torch.rand(1, channels, 5, 6)) for channels in (64, 128, 256)]
+    decoder = SkipDecoder()
+    decoder.last = torch.nn.Identity()
+    found = decoder(torch.rand(1, 512, 4, 4), styles)
+    assert found.shape == (1, 64, 32, 32)
+    torch.testing.assert_close(found.mean((2, 3)), styles[0].mean.flatten(1))
 
 
 def test_generated_network_is_one_loaded_by_hand():
@@ -198,6 +215,7 @@ def test_generated_network_is_one_loaded_by_hand():
 
     image = torch.rand(1, 3, 32, 32)
     generated = hyper.network(statistics)
+    torch.testing.assert_close(dict(generated.state_dict()), state)
     torch.testing.assert_close(generated(image), by_hand(image), rtol=1e-4, atol=1e-5)
     assert not torch.allclose(generated(image), hyper.image_network(image), atol=1e-3)
     total = sum(weight.sum() for weight in hyper(statistics).values())
