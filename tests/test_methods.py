@@ -130,7 +130,9 @@ def test_every_method_keeps_the_interface(name, vgg, perceptual, sets):
 
 
 def test_unknown_method_is_named():
-    with pytest.raises(InputError, match=r"methods\.monet: unknown method; known: gatys, johnson"):
+    with pytest.raises(
+        InputError, match=r"methods\.monet: unknown method; known: .*gatys, johnson"
+    ):
         methods.load("monet", SMOKE, None)
 
 

@@ -1,0 +1,67 @@
+"""A network that generates the weights of the transformation network (Shen et al. 2018)."""
+
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from metastyle.moments import moments
+from metastyle.transformer import TransformerNet
+from metastyle.vgg import VGG16
+
+STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+STATISTICS = 2 * (64 + 128 + 256 + 512)
+
+
+@torch.no_grad()
+def style_statistics(vgg: VGG16, style: Tensor) -> Tensor:
+    """Channel means, then deviations, layer by layer: (1, 3, H, W) in [0, 1] -> (1920,)."""
+    features = vgg(style, STYLE_LAYERS)
+    return torch.cat([m.flatten() for layer in STYLE_LAYERS for m in moments(features[layer])])
+
+
+class HyperNetwork(nn.Module):
+    """A hidden layer of `width` numbers per 3x3 convolution, and a linear map for each.
+
+    The image network is part of it: its outer 9x9 convolutions and its norms are ordinary
+    parameters shared by all styles. Its own 3x3 convolutions stand for the generated ones in
+    the count; they are replaced before use and get no gradient.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.image_network = TransformerNet()
+        self.generated = {
+            name: module
+            for name, module in self.image_network.named_modules()
+            if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+        }
+        self.hidden = nn.Linear(STATISTICS, width * len(self.generated))
+        self.maps = nn.ModuleList(
+            nn.Linear(width, conv.weight.numel() + conv.bias.numel())
+            for conv in self.generated.values()
+        )
+
+    def forward(self, statistics: Tensor) -> dict[str, Tensor]:
+        """Parameters of the 3x3 convolutions, by their names in TransformerNet.
+
+        Args:
+            statistics: from `style_statistics`, (1920,).
+        """
+        parts = F.relu(self.hidden(statistics)).chunk(len(self.maps))
+        parameters = {}
+        for (name, conv), linear, part in zip(
+            self.generated.items(), self.maps, parts, strict=True
+        ):
+            weight, bias = linear(part).split([conv.weight.numel(), conv.bias.numel()])
+            parameters[f"{name}.weight"] = weight.view_as(conv.weight)
+            parameters[f"{name}.bias"] = bias
+        return parameters
+
+    @torch.no_grad()
+    def network(self, statistics: Tensor) -> TransformerNet:
+        """The transformation network of one style, on its own: shared and generated parts."""
+        network = deepcopy(self.image_network)
+        network.load_state_dict(network.state_dict() | self(statistics))
+        return network

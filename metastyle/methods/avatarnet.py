@@ -1,0 +1,99 @@
+"""Sheng et al. 2018 (Avatar-Net): style swap of whitened features, decoded with style skips."""
+
+from typing import NamedTuple
+
+import torch
+from pydantic import PositiveInt
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from metastyle.autoencoders import (
+    AutoEncoder,
+    Encoder,
+    Shape,
+    SkipDecoder,
+    in_multiples,
+    unused_layers,
+)
+from metastyle.methods import Method, Printed, Resources
+from metastyle.moments import Moments, Spectrum, colour, moments, spectrum, whiten
+from metastyle.params import Probability
+from metastyle.patches import swap
+from metastyle.pretrained import Pretrained, assemble, count
+from metastyle.vgg import VGG16
+
+BLOCKS = 4  # relu4_1
+
+
+class Settings(Pretrained):
+    """`methods.avatarnet`; of the painting only the central square is seen."""
+
+    encoder: Shape
+    alpha: Probability  # 1: swapped features alone
+    patch: PositiveInt  # side, in pixels of relu4_1
+
+
+class Style(NamedTuple):
+    """What is kept of a style.
+
+    spectrum, whitened: of its features at relu4_1, (1, 512, h, w).
+    skips: moments at relu1_1, 2_1 and 3_1.
+    """
+
+    spectrum: Spectrum
+    whitened: Tensor
+    skips: list[Moments]
+
+
+def encode_style(features: list[Tensor]) -> Style:
+    """Features of one style at relu1_1 to relu4_1 -> what is kept of it."""
+    *shallow, deep = features
+    own = spectrum(deep, correction=0)
+    return Style(own, whiten(deep, own), [moments(f) for f in shallow])
+
+
+def decorate(content: Tensor, style: Style, *, alpha: float, patch: int) -> Tensor:
+    """The style decorator (section 3.1): whiten, swap, blend, colour; (N, 512, h, w) kept.
+
+    With alpha = 0 the content is only recoloured, as in WCT.
+    """
+    whitened = whiten(content, spectrum(content, correction=0))
+    swapped = swap(whitened, style.whitened, patch)
+    return colour(whitened.lerp(swapped, alpha), style.spectrum)
+
+
+def new_network(settings: Settings, vgg: VGG16) -> AutoEncoder:
+    """To be trained, or restored."""
+    encoder = Encoder(settings.encoder, BLOCKS, vgg, padding="zeros", pool="average")
+    return AutoEncoder(encoder, SkipDecoder())
+
+
+def build(settings: Settings, resources: Resources) -> Method:
+    s, vgg = settings, resources.features
+    device = vgg.mean.device
+    network = assemble(lambda: new_network(s, vgg), s, device)
+
+    @torch.no_grad()
+    def prepare(style):
+        style = F.resize(style, [s.style_size], antialias=True).to(device)
+        return encode_style(network.encoder(F.center_crop(style, [s.style_size] * 2)))
+
+    def stylise(style, contents):
+        def transform(images):
+            features = network.encoder(images)[-1]
+            decorated = decorate(features, style, alpha=s.alpha, patch=s.patch)
+            return network.decoder(decorated, style.skips)
+
+        return in_multiples(transform, contents.to(device), 2 ** (BLOCKS - 1))
+
+    return Method(
+        label="Sheng et al. 2018 (Avatar-Net)",
+        # Table 1 counts the whole VGG, though only the layers up to relu4_1 execute.
+        parameters=count(network, unused_layers(s.encoder, BLOCKS)),
+        styles="any",
+        updates=1,
+        prepare=prepare,
+        ready=prepare,
+        stylise=stylise,
+        printed=Printed("147.22M", {256: 0.5089, 512: 0.6088}),
+    )

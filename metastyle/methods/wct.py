@@ -1,0 +1,61 @@
+"""Li et al. 2017: whitening and colouring of features at five levels, the deepest first."""
+
+import torch
+from torch import nn
+from torchvision.transforms.v2 import functional as F
+
+from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, mirror_decoder
+from metastyle.methods import Method, Printed, Resources
+from metastyle.moments import colour, spectrum, whiten
+from metastyle.params import Probability
+from metastyle.pretrained import Pretrained, assemble, count
+from metastyle.vgg import VGG16
+
+LEVELS = (5, 4, 3, 2, 1)  # relu5_1 to relu1_1
+
+
+class Settings(Pretrained):
+    """`methods.wct`."""
+
+    encoder: Shape
+    alpha: Probability  # 1: the style in full
+
+
+def new_network(settings: Settings, vgg: VGG16) -> nn.ModuleList:
+    """Five auto-encoders in the order of `LEVELS`, nothing shared; to be trained, or restored."""
+    return nn.ModuleList(
+        AutoEncoder(Encoder(settings.encoder, level, vgg), mirror_decoder(level))
+        for level in LEVELS
+    )
+
+
+def build(settings: Settings, resources: Resources) -> Method:
+    s, vgg = settings, resources.features
+    device = vgg.mean.device
+    network = assemble(lambda: new_network(s, vgg), s, device)
+
+    @torch.no_grad()
+    def prepare(style):
+        style = F.resize(style, [s.style_size], antialias=True).to(device)
+        return [spectrum(level.encoder(style)[-1], correction=1) for level in network]
+
+    def stylise(styles, contents):
+        def transform(images):
+            for level, style in zip(network, styles, strict=True):
+                features = level.encoder(images)[-1]
+                whitened = whiten(features, spectrum(features, correction=1))
+                images = level.decoder(features.lerp(colour(whitened, style), s.alpha))
+            return images
+
+        return in_multiples(transform, contents.to(device), 2 ** (LEVELS[0] - 1))
+
+    return Method(
+        label="Li et al. 2017 (WCT)",
+        parameters=count(network),
+        styles="any",
+        updates=1,
+        prepare=prepare,
+        ready=prepare,
+        stylise=stylise,
+        printed=Printed("34.23M", {256: 0.6887, 512: 1.2335}),
+    )

@@ -1,0 +1,53 @@
+"""Networks that methods train once for all styles: built, and restored from what was trained."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from metastyle.checkpoint import load_tensors
+from metastyle.errors import InputError
+from metastyle.params import ImageSide, Section
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class Pretrained(Section):
+    """What the sections of such methods have in common."""
+
+    weights: Path | None = None  # from `trained_state`; None: random ones, for counting and timing
+    seed: int = 0  # of the random ones
+    style_size: ImageSide  # pixels, shorter side of the painting
+
+
+def trained_state(network: nn.Module) -> dict[str, Tensor]:
+    """Everything of a network but its frozen parameters (VGG's), which need not be stored."""
+    frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
+    return {name: t for name, t in network.state_dict().items() if name not in frozen}
+
+
+def assemble(
+    new: Callable[[], Network], settings: Pretrained, device: torch.device | str
+) -> Network:
+    """Make a network on a device and, where `settings.weights` says so, restore it.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    with torch.device(device), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        network = new()
+    if settings.weights is not None:
+        tensors, _ = load_tensors(settings.weights)
+        expected = {name: t.shape for name, t in trained_state(network).items()}
+        if {name: t.shape for name, t in tensors.items()} != expected:
+            raise InputError(f"{settings.weights}: weights of another network; choose another")
+        network.load_state_dict(tensors, strict=False)
+    return network
+
+
+def count(*modules: nn.Module) -> int:
+    """Parameters of modules, frozen ones included."""
+    return sum(p.numel() for module in modules for p in module.parameters())
