@@ -1,4 +1,4 @@
-"""The command line: `metastyle adapt PAINTING NETWORK`, `metastyle stylise NETWORK PHOTO OUT`."""
+"""The command line: `metastyle adapt`, `stylise`, `params`, `replay`."""
 
 import argparse
 import logging
@@ -15,6 +15,7 @@ from metastyle.errors import InputError
 from metastyle.files import replacing
 from metastyle.losses import Perceptual
 from metastyle.params import MADE, load, read
+from metastyle.replay import replay
 from metastyle.transformer import stylise
 from metastyle.vgg import load_vgg
 
@@ -55,6 +56,17 @@ def params_command(a: argparse.Namespace) -> None:
         temporary.write_text(head + yaml.safe_dump(values, sort_keys=False))
 
 
+def replay_command(a: argparse.Namespace) -> None:
+    table = replay(a.params, a.iterations)
+    sys.stdout.write(table.to_string(float_format="{:.6g}".format) + "\n")
+    worst = table["difference"].abs().max()
+    if not worst <= a.tolerance:
+        raise InputError(
+            f"{a.params}: the stored run's losses differ by up to {worst:.2g}, more than "
+            f"{a.tolerance:g}; it was made by other code or data, run 'dvc repro -f meta_train'"
+        )
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="metastyle", description="Restyle photos with a painting.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -75,6 +87,12 @@ def parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("params", help="make a parameter file the pipeline's params.yaml")
     sub.add_argument("file", type=Path, help="e.g. params/paper.yaml")
     sub.set_defaults(run=params_command)
+
+    sub = commands.add_parser("replay", help="compute the stored run's first iterations again")
+    sub.add_argument("--iterations", type=int, default=20, help="how many (default: 20)")
+    sub.add_argument("--tolerance", type=float, default=1e-2, help="relative (default: 0.01)")
+    sub.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
+    sub.set_defaults(run=replay_command)
     return top
 
 

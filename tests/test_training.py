@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import ROOT, SMOKE
 
 from metastyle import batches, training
 from metastyle.checkpoint import load_tensors
 from metastyle.errors import InputError
-from metastyle.params import read
+from metastyle.params import load, read
+from metastyle.replay import replay
 from metastyle.training import (
     Images,
     MetaTraining,
@@ -160,3 +162,20 @@ def test_killed_and_resumed_run_ends_bit_for_bit_the_same(tmp_path: Path, moment
     last = [load_tensors(tmp_path / "resumed" / f"{i}.safetensors")[0] for i in (2, 3, 4)]
     for name, value in load_tensors(tmp_path / "resumed" / "network.safetensors")[0].items():
         torch.testing.assert_close(value, sum(tensors[name] for tensors in last) / 3)
+
+
+def test_the_code_still_computes_the_stored_run():
+    """The first iterations of the reference run; `metastyle replay` does more of them."""
+    table = replay(ROOT / "params.yaml", 3)
+    assert table.index.tolist() == [1, 2, 3]
+    assert table["difference"].abs().max() < 1e-3
+
+
+def test_another_run_is_told_from_the_stored_one(tmp_path):
+    values = load(ROOT / "params.yaml")
+    values["perceptual"]["layer_weights"] = [1.0, 1.0, 1.0, 1.1]
+    values["paths"]["inputs"] = str(ROOT / "results")
+    values["data"] |= {k: str(ROOT / values["data"][k]) for k in ("photos", "artworks", "vgg")}
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    assert replay(tmp_path / "params.yaml", 3)["difference"].abs().max() > 1e-2
