@@ -1,0 +1,61 @@
+"""The measuring instruments: they count, compare and take turns as they say."""
+
+import pytest
+import torch
+from conftest import SMOKE
+
+from metastyle import benchmark, gradients
+from metastyle.benchmark import Benchmark
+from metastyle.params import read
+from metastyle.timing import Stopwatch, side_by_side
+from metastyle.transformer import new_network
+
+
+def test_operations_are_the_papers_multiply_adds():
+    network = new_network(0)
+    side = 64
+    with torch.no_grad():
+        counted = benchmark.operations(lambda: network(torch.rand(1, 3, side, side)))
+    # 10.08 GMAC at 256 px, a multiplication and an addition each, in proportion to the pixels.
+    assert counted == pytest.approx(2 * 10.08 * (side / 256) ** 2, rel=1e-3)
+
+
+def test_operations_of_every_image_are_counted():
+    a = torch.rand(40, 30)
+
+    def step():
+        gradients.each(lambda image: a @ image, [torch.rand(30, 20) for _ in range(5)])
+
+    assert benchmark.operations(step) == pytest.approx(5 * 2 * 40 * 30 * 20 / 1e9)
+
+
+def test_calls_take_turns_and_the_warm_up_does_not_count():
+    order = []
+    table = side_by_side({k: (lambda k=k: order.append(k)) for k in "ab"}, repeats=2)
+    assert order == ["a", "b"] * 3
+    assert list(table.columns) == ["a", "b"] and len(table) == 2
+
+
+def test_stopwatch_stands_while_paused():
+    watch = Stopwatch()
+    assert watch.pause() == 0
+    watch.resume()
+    seconds = watch.pause()
+    assert 0 < seconds == watch.pause() == watch.seconds
+
+
+def test_ways_give_the_gradients_they_are_named_for():
+    scale = read(SMOKE, "benchmark", Benchmark).scales[0]
+    ways, draw = benchmark.prepare(SMOKE, scale)
+    theta = dict(new_network(0).named_parameters())
+    found = {name: way(theta) for name, way in ways.items()}
+    assert set(found) == set(benchmark.WAYS)
+    assert benchmark.cosine(found["plain"], found["exact"]) > 0.9999
+    assert len(draw(2)) == scale.styles_per_iteration
+    shares = benchmark.shares(lambda: ways["exact"](theta))
+    assert sum(shares.values()) == pytest.approx(1) and shares["convolutions"] > 0.2
+
+
+def test_memory_counts_what_a_step_takes():
+    used = benchmark.memory("exact", "reference", SMOKE)
+    assert 0.1 < used["before"] < used["peak"] < 4
