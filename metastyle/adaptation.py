@@ -46,7 +46,7 @@ class Updates(Section):
 
 
 class Adaptation(Updates):
-    """Section `adapt`; `methods.johnson` and `frontier` give other updates."""
+    """Section `adapt`; `methods.johnson` gives other updates."""
 
     seed: int
     style_size: ImageSide
@@ -67,23 +67,6 @@ class AdaptStyles(Section):
     renders: PositiveInt
     evaluate_at: list[NonNegativeInt]
     render_at: list[NonNegativeInt]
-
-
-class Recipe(Updates):
-    """Updates under a name."""
-
-    name: str
-
-
-class Frontier(Section):
-    """Section `frontier`: recipes of adaptation compared on validation artworks and photos."""
-
-    artworks: PositiveInt
-    photos: PositiveInt
-    photo_size: ImageSide
-    budget: PositiveFloat
-    evaluate_at: list[NonNegativeInt]
-    recipes: Annotated[list[Recipe], Field(min_length=1)]
 
 
 class Adapted(NamedTuple):

@@ -123,22 +123,3 @@ def timings(table: Mapping[str, Mapping[int, Timing]]) -> Figure:
     axis.legend(fontsize=7)
     figure.tight_layout()
     return figure
-
-
-def frontier(table: pd.DataFrame, *, goal: float, budget: float) -> Figure:
-    """Loss against seconds, a line per recipe.
-
-    Args:
-        table: columns recipe, seconds, loss; rows of seconds 0 are left out.
-        goal: a loss, drawn as a dotted line.
-        budget: seconds, likewise.
-    """
-    figure, axis = plt.subplots(figsize=(9, 4.6), dpi=110)
-    for name, rows in table[table["update"] > 0].groupby("recipe", sort=False):
-        axis.plot(rows["seconds"], rows["loss"], marker="o", markersize=3, label=name)
-    axis.axhline(goal, color="grey", linestyle=":")
-    axis.axvline(budget, color="grey", linestyle=":")
-    axis.set(xscale="log", yscale="log", xlabel="seconds", ylabel="evaluation loss")
-    axis.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
-    figure.tight_layout()
-    return figure

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, SMOKE
 
 from metastyle import methods, project, splits
-from metastyle.adaptation import Adaptation, AdaptStyles, Frontier
+from metastyle.adaptation import Adaptation, AdaptStyles
 from metastyle.benchmark import Benchmark
 from metastyle.comparison import Comparison
 from metastyle.errors import InputError
@@ -31,7 +31,6 @@ SECTIONS = {
     "meta_figure": MetaFigure,
     "adapt": Adaptation,
     "adapt_styles": AdaptStyles,
-    "frontier": Frontier,
     "benchmark": Benchmark,
     "table1": Table1,
     "comparison": Comparison,
