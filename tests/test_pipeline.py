@@ -73,7 +73,8 @@ def smoke(tmp_path_factory) -> Path:
 
 def rendered_names() -> set[str]:
     images = {f"06_images_{name}" for name in methods.names(ROOT / "params.yaml")}
-    return {path.stem for path in NOTEBOOKS} - {"06_images"} | images
+    # Notebook 10 is run by `make bench`, not by the pipeline.
+    return {path.stem for path in NOTEBOOKS} - {"06_images", "10_speed"} | images
 
 
 def expand(stage: str) -> list[tuple[str, list[str]]]:
@@ -109,7 +110,8 @@ def test_no_stage_depends_on_a_time_or_a_rendered_notebook():
 
 
 def test_every_rendered_notebook_is_small_and_names_no_folder_of_a_machine():
-    assert {path.stem for path in (ROOT / "rendered").glob("[!.]*.ipynb")} == rendered_names()
+    rendered = {path.stem for path in (ROOT / "rendered").glob("[!.]*.ipynb")}
+    assert rendered - {"10_speed"} == rendered_names()
     for path in (ROOT / "rendered").glob("[!.]*.ipynb"):
         text = path.read_text()
         assert len(text) < 3e6, path.name
