@@ -173,7 +173,7 @@ def test_the_code_still_computes_the_stored_run():
 
 def test_another_run_is_told_from_the_stored_one(tmp_path):
     values = load(ROOT / "params.yaml")
-    values["perceptual"]["layer_weights"] = [1.0, 1.0, 1.0, 1.1]
+    values["perceptual"]["content_weight"] = 1.1
     values["paths"]["inputs"] = str(ROOT / "results")
     values["data"] |= {k: str(ROOT / values["data"][k]) for k in ("photos", "artworks", "vgg")}
     (tmp_path / "dvc.yaml").touch()
