@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import psutil
 import torch
 from pydantic import Field, PositiveInt
 from torch.nn import functional as F
@@ -49,11 +48,7 @@ class Benchmark(Section):
     input_iterations: PositiveInt
 
 
-WAYS = {
-    "plain": "plain.meta_gradient: PyTorch's layers, whole batches, one graph",
-    "exact": "bilevel.meta_gradient: quicker operators, image by image, chain rule by parts",
-    "first order": "the same without the Hessian: another gradient, for comparison",
-}
+WAYS = ("plain", "exact", "first order")
 Step = Callable[[Parameters], Parameters]
 
 # Operations by what they do; what is not listed counts as element-wise work and copies.
@@ -76,7 +71,11 @@ GROUPS = {
 
 def prepare(params: Path, scale: Scale) -> tuple[dict[str, Step], Callable[[int], list]]:
     """Every way as a function of theta, for the tasks of the first iteration at this scale; and
-    the function that draws an iteration's tasks."""
+    the function that draws an iteration's tasks.
+
+    plain: `plain.meta_gradient`, PyTorch's layers, whole batches, one graph. exact:
+    `bilevel.meta_gradient`, the same number. first order: that without the Hessian.
+    """
     root, inputs, _ = project.paths(params)
     data = read(params, "data", splits.Data)
     perceptual = read(params, "perceptual", Perceptual)
@@ -180,18 +179,18 @@ def one_style(scale: Scale) -> Scale:
     return scale.model_copy(update={"styles_per_iteration": 1})
 
 
-def _peak() -> float:
-    """The most memory that this process ever held, in GiB (Linux).
+def _held(kind: str) -> float:
+    """Memory of this process in GiB (Linux): VmRSS, what it holds; VmHWM, the most it ever held.
 
     Not getrusage's ru_maxrss: a process inherits that from the one that started it.
     """
     status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20
+    return int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) / 2**20
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("way", choices=list(WAYS))
+    parser.add_argument("way", choices=WAYS)
     parser.add_argument("scale")
     parser.add_argument("params", type=Path)
     a = parser.parse_args()
@@ -199,9 +198,9 @@ def main() -> None:
     scale = scales[a.scale]
     ways, _ = prepare(a.params, one_style(scale))
     theta = dict(new_network(0).named_parameters())
-    before = psutil.Process().memory_info().rss / 2**30
+    before = _held("VmRSS")
     ways[a.way](theta)
-    print(json.dumps({"before": before, "peak": _peak()}))
+    print(json.dumps({"before": before, "peak": _held("VmHWM")}))
 
 
 if __name__ == "__main__":
