@@ -6,6 +6,7 @@ params.yaml` prints it as JSON.
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -159,6 +160,7 @@ def operations(step: Callable[[], object]) -> float:
 
 def shares(step: Callable[[], object]) -> dict[str, float]:
     """Share of a step's time by group of operations, on one core."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own chatter
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with in_this_thread():

@@ -111,7 +111,7 @@ def test_no_stage_depends_on_a_time_or_a_rendered_notebook():
 
 def test_every_rendered_notebook_is_small_and_names_no_folder_of_a_machine():
     rendered = {path.stem for path in (ROOT / "rendered").glob("[!.]*.ipynb")}
-    assert rendered - {"10_speed"} == rendered_names()
+    assert rendered == rendered_names() | {"10_speed"}
     for path in (ROOT / "rendered").glob("[!.]*.ipynb"):
         text = path.read_text()
         assert len(text) < 3e6, path.name
