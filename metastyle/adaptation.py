@@ -23,6 +23,7 @@ from metastyle.losses import (
     style_target,
     task_loss,
 )
+from metastyle.measures import saturated_patches
 from metastyle.params import CropSide, ImageSide, Section
 from metastyle.transformer import ParameterSet, TransformerNet, parameter_names, stylise
 from metastyle.vgg import VGG16
@@ -55,18 +56,6 @@ class Adaptation(Updates):
     def by(self, updates: Updates) -> "Adaptation":
         """The same with other updates."""
         return self.model_copy(update={n: getattr(updates, n) for n in Updates.model_fields})
-
-
-class AdaptStyles(Section):
-    """Section `adapt_styles`: which styles are adapted to, and how the result is watched."""
-
-    styles: PositiveInt
-    seed: int
-    photos: PositiveInt
-    photo_size: ImageSide
-    renders: PositiveInt
-    evaluate_at: list[NonNegativeInt]
-    render_at: list[NonNegativeInt]
 
 
 class Adapted(NamedTuple):
@@ -149,8 +138,9 @@ def evaluate(
         contents: RGB in [0, 1], (N, 3, H, W).
 
     Returns:
-        `loss` (weighted sum), `content`, `style` (unweighted) and `saturated`, the share of
-        output values within 1/255 of 0 or 1; means over the photos.
+        `loss` (weighted sum), `content`, `style` (unweighted); `saturated`, the share of output
+        values within 1/255 of 0 or 1; and `patches`, from `saturated_patches`: means over the
+        photos.
     """
 
     @torch.no_grad()
@@ -158,8 +148,9 @@ def evaluate(
         output = stylise(network, content)
         wanted = content_target(features, content, perceptual)
         parts = perceptual_loss(features, output, wanted, target, perceptual)
-        return torch.stack([*parts, saturated_share(output)])
+        patches = saturated_patches(output, content)
+        return torch.stack([*parts, saturated_share(output), patches])
 
     rows = each(row, contents.to(features.mean.device).split(1))
-    names = ["loss", "content", "style", "saturated"]
+    names = ["loss", "content", "style", "saturated", "patches"]
     return dict(zip(names, torch.stack(rows).mean(0).tolist(), strict=True))

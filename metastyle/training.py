@@ -42,7 +42,7 @@ class MetaTraining(Section):
     """Section `meta_train`; see params.yaml for units and sources."""
 
     seed: int
-    iterations: PositiveInt
+    iterations: NonNegativeInt
     size: CropSide
     styles_per_iteration: PositiveInt
     contents_per_batch: PositiveInt

@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, SMOKE
 
 from metastyle import methods, project, splits
-from metastyle.adaptation import Adaptation, AdaptStyles
+from metastyle.adaptation import Adaptation
 from metastyle.benchmark import Benchmark
 from metastyle.comparison import Comparison
 from metastyle.errors import InputError
@@ -22,6 +22,8 @@ from metastyle.losses import Perceptual
 from metastyle.params import load, read
 from metastyle.timing import Table1
 from metastyle.training import MetaTraining
+from metastyle.trials import Trials
+from metastyle.watching import AdaptStyles
 
 SECTIONS = {
     "paths": project.Paths,
@@ -31,6 +33,7 @@ SECTIONS = {
     "meta_figure": MetaFigure,
     "adapt": Adaptation,
     "adapt_styles": AdaptStyles,
+    "trials": Trials,
     "benchmark": Benchmark,
     "table1": Table1,
     "comparison": Comparison,
@@ -83,7 +86,7 @@ def test_numbers_that_yaml_leaves_as_text(tmp_path, text):
         ({"photos": {"hew": 1}}, r"meta_train\.photos\.hew: unknown parameter"),
         ({"size": None}, r"meta_train\.size: .*integer"),
         ({"size": 130}, r"meta_train\.size: .*multiple of 4.*130"),
-        ({"iterations": 0}, r"meta_train\.iterations: .*greater than 0"),
+        ({"iterations": -1}, r"meta_train\.iterations: .*greater than or equal to 0"),
         ({"photos": {"hue": 0.9}}, r"meta_train\.photos\.hue: .*0\.5.*0\.9"),
     ],
 )
