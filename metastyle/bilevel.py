@@ -10,7 +10,8 @@ the chain rule,
     v_{t-1} = v_t - delta * Hessian L(w_{t-1}; style, support_t) v_t,
 
 image by image, so that the graph of the query batch is never kept, and that of support images
-only as far as there are cores to use them.
+only as far as there are cores to use them. Several styles are worked on at once, one per core;
+a single one leaves the cores to its images.
 """
 
 from collections.abc import Iterable, Sequence
@@ -66,27 +67,39 @@ def meta_gradient(
     Returns:
         The gradient, shaped like theta, and the query loss's report for each style.
     """
+    tasks = list(tasks)
     inner = list(theta if inner is None else inner)
+    # How many support graphs a task may keep, so that all of them keep one per core.
+    graphs = max(1, workers() // len(tasks)) if order == "second" else 0
+    on_cpu = next(iter(theta.values())).device.type == "cpu"
+    done = (each if on_cpu else map)(
+        lambda task: _task_gradient(theta, task, loss, delta, inner, graphs), tasks
+    )
     total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
     reports = []
-    for task in tasks:
-        w, steps = theta, []
-        for t, support in enumerate(task.supports, start=1):
-            # The last step is the first to be differentiated: keep its graphs, one per core.
-            kept = workers() if order == "second" and t == len(task.supports) else 0
-            parts = _parts(w, task.style, support, loss, inner, kept)
-            steps.append((w, parts))
-            gradient = mean([p.gradient for p in parts])
-            w = w | {name: w[name] - delta * gradient[name] for name in inner}
-        v, report = mean_gradient(loss, w, task.style, task.query, list(theta))
-        if order == "second":
-            for w, parts in reversed(steps):
-                products = _hessian_products(w, task.style, parts, loss, inner, v)
-                v = {name: v[name] - delta * products[name] for name in v}
+    for v, report in done:
         for name, tensor in v.items():
             total[name] += tensor
         reports.append(report)
     return total, reports
+
+
+def _task_gradient(theta, task, loss, delta, inner, graphs) -> tuple[Parameters, Tensor]:
+    """One style's gradient and its query loss's report; no second order if it keeps no graphs."""
+    w, steps = theta, []
+    for t, support in enumerate(task.supports, start=1):
+        # The last step is the first to be differentiated: keep its graphs.
+        kept = graphs if t == len(task.supports) else 0
+        parts = _parts(w, task.style, support, loss, inner, kept)
+        steps.append((w, parts))
+        gradient = mean([p.gradient for p in parts])
+        w = w | {name: w[name] - delta * gradient[name] for name in inner}
+    v, report = mean_gradient(loss, w, task.style, task.query, list(theta))
+    if graphs:
+        for w, parts in reversed(steps):
+            products = _hessian_products(w, task.style, parts, loss, inner, v)
+            v = {name: v[name] - delta * products[name] for name in v}
+    return v, report
 
 
 def _parts(w, style, batch, loss, inner, kept) -> list[Part]:

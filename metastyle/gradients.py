@@ -45,10 +45,14 @@ def _pool() -> ThreadPoolExecutor:
 def _keep_to_one_core() -> None:
     torch.get_num_threads()  # a thread's first question sets its number to everybody's
     torch.set_num_threads(1)
+    _alone.set(True)  # what works on an item does not wait for the others
 
 
 def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """[function(item) for item in items], an item per core; a single item gets all cores."""
+    """[function(item) for item in items], an item per core; a single item gets all cores.
+
+    Within an item, a further `each` works in the item's own thread.
+    """
     items = list(items)
     return list((map if _alone.get() or len(items) == 1 else _pool().map)(function, items))
 

@@ -30,7 +30,7 @@ def replay(params: str | Path, iterations: int) -> pd.DataFrame:
     data = read(params, "data", splits.Data)
     perceptual = read(params, "perceptual", Perceptual)
     settings = read(params, "meta_train", MetaTraining).model_copy(
-        update={"iterations": iterations, "snapshots": []}
+        update={"iterations": iterations, "last_iterations": 0, "snapshots": []}
     )
     sets = splits.read(inputs / "splits.csv", data, root)
     images = Images(sets["photo/inner"], sets["photo/outer"], sets["artwork/train"])

@@ -60,6 +60,8 @@ class MetaTraining(Section):
     artworks: Augmentation
     snapshots: list[int]
     checkpoint_minutes: NonNegativeFloat
+    last_iterations: NonNegativeInt = 0  # so many at the end have crops of `last_size`
+    last_size: CropSide | None = None  # None: `size`
 
 
 class Images(NamedTuple):
@@ -82,11 +84,13 @@ class Result(NamedTuple):
     """The style-neutral network, its log (columns COLUMNS) and earlier networks by iteration.
 
     The network is the mean over the last `average_last` iterations, the last one if that is 0.
+    seconds: what the iterations took, in all the runs that a resumed one is made of.
     """
 
     network: TransformerNet
     log: pd.DataFrame
     snapshots: dict[int, dict[str, Tensor]]
+    seconds: float
 
 
 def draw_tasks(
@@ -94,21 +98,28 @@ def draw_tasks(
 ) -> list[Task]:
     """The meta-batch of one iteration: a function of the seed and the iteration alone."""
     s, device = settings, features.mean.device
+    size = crop_size(iteration, s)
 
     def contents(files: Sequence[Path], *key: object) -> Tensor:
         seed = derive_seed(s.seed, iteration, *key)
-        return batches.batch(files, s.contents_per_batch, s.size, s.photos, seed).to(device)
+        return batches.batch(files, s.contents_per_batch, size, s.photos, seed).to(device)
 
     style_seed = derive_seed(s.seed, iteration, "styles")
     paintings = batches.draw(images.artworks, s.styles_per_iteration, style_seed)
     tasks = []
     for k, painting in enumerate(paintings):
         seed = derive_seed(s.seed, iteration, "style", k)
-        style = batches.crops([painting], s.size, s.artworks, seed).to(device)
+        style = batches.crops([painting], size, s.artworks, seed).to(device)
         supports = [contents(images.inner, "support", k, t) for t in range(s.inner_steps)]
         query = contents(images.outer, "query", k)
         tasks.append(Task(style_target(features, style, perceptual), supports, query))
     return tasks
+
+
+def crop_size(iteration: int, settings: MetaTraining) -> int:
+    """Side of the crops in pixels; iterations from 1."""
+    s = settings
+    return s.size if iteration <= s.iterations - s.last_iterations else s.last_size or s.size
 
 
 def learning_rate(iteration: int, settings: MetaTraining) -> float:
@@ -157,16 +168,18 @@ def meta_train(
     average: dict[str, Tensor] = {}
     log: list[list[float]] = []
     snapshots: dict[int, dict[str, Tensor]] = {}
+    seconds = 0.0
 
     state_file = (
         cache / key(s, perceptual, images, features) / "state.safetensors" if cache else None
     )
     if state_file and state_file.is_file():
-        log, snapshots, average = _resume(state_file, theta, optimiser)
+        log, snapshots, average, seconds = _resume(state_file, theta, optimiser)
     if not log and 0 in s.snapshots:
         snapshots[0] = _copy(theta)
 
-    started, first, saved = time.monotonic(), len(log), time.monotonic()
+    first, started = len(log), time.monotonic()
+    saved, before = started, seconds
     for iteration in range(len(log) + 1, s.iterations + 1):
         tasks = draw_tasks(iteration, images, s, features, perceptual)
         loss = task_loss(features, perceptual_at(iteration, s, perceptual))
@@ -192,8 +205,9 @@ def meta_train(
         if iteration in s.snapshots:
             snapshots[iteration] = _copy(theta)
         now = time.monotonic()
+        seconds = before + now - started
         if state_file and (now - saved >= 60 * s.checkpoint_minutes or iteration == s.iterations):
-            _save_state(state_file, theta, optimiser, log, snapshots, average)
+            _save_state(state_file, theta, optimiser, log, snapshots, average, seconds)
             saved = now
         if callback:
             left = (now - started) / (iteration - first) * (s.iterations - iteration)
@@ -201,7 +215,7 @@ def meta_train(
 
     network.load_state_dict(average or theta)
     table = pd.DataFrame(log, columns=COLUMNS).astype({"iteration": int})
-    return Result(network, table, snapshots)
+    return Result(network, table, snapshots, seconds)
 
 
 def cache_folder() -> Path:
@@ -243,8 +257,12 @@ def _save_state(
     log: list,
     snapshots: dict,
     average: dict,
+    seconds: float,
 ) -> None:
-    tensors = {"log": torch.tensor(log, dtype=torch.float64)}
+    tensors = {
+        "log": torch.tensor(log, dtype=torch.float64),
+        "seconds": torch.tensor(seconds, dtype=torch.float64),
+    }
     for name, tensor in theta.items():
         moments = optimiser.state[tensor]
         tensors[f"theta/{name}"] = tensor
@@ -257,7 +275,7 @@ def _save_state(
 
 
 @torch.no_grad()
-def _resume(file: Path, theta: dict, optimiser: torch.optim.Adam) -> tuple[list, dict, dict]:
+def _resume(file: Path, theta: dict, optimiser: torch.optim.Adam) -> tuple[list, dict, dict, float]:
     tensors, _ = load_tensors(file)
     log = tensors["log"].tolist()
     for name, tensor in theta.items():
@@ -276,4 +294,4 @@ def _resume(file: Path, theta: dict, optimiser: torch.optim.Adam) -> tuple[list,
         elif name.startswith("snapshot/"):
             _, iteration, parameter = name.split("/", 2)
             snapshots.setdefault(int(iteration), {})[parameter] = tensor
-    return log, snapshots, average
+    return log, snapshots, average, tensors["seconds"].item()

@@ -37,6 +37,13 @@ class AdaptStyles(Watch):
     seed: int
 
 
+class Validation(Watch):
+    """Section `validation`: the artworks, and at most how many of the networks kept on the way."""
+
+    artworks: PositiveInt
+    snapshots: PositiveInt
+
+
 class Watched(NamedTuple):
     """The adapted network; a row per evaluation (columns update, seconds, loss, content, style,
     saturated; the seconds of the updates alone); renderings by update, (N, 3, H, W)."""

@@ -19,6 +19,10 @@ def test_each_item_has_one_core_of_its_own_and_a_single_item_has_all():
     assert {count for _, count, _ in done} == {1}
     assert threading.get_ident() not in {thread for _, _, thread in done}
     assert gradients.each(cores, [7]) == [(7, before, threading.get_ident())]
+    for thread, inside in gradients.each(  # an `each` in an item stays in the item's thread
+        lambda item: (threading.get_ident(), gradients.each(cores, range(item))), [2, 3]
+    ):
+        assert {(count, where) for _, count, where in inside} == {(1, thread)}
     with gradients.in_this_thread():
         assert {thread for _, _, thread in gradients.each(cores, range(3))} == {
             threading.get_ident()

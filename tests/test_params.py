@@ -23,7 +23,7 @@ from metastyle.params import load, read
 from metastyle.timing import Table1
 from metastyle.training import MetaTraining
 from metastyle.trials import Trials
-from metastyle.watching import AdaptStyles
+from metastyle.watching import AdaptStyles, Validation
 
 SECTIONS = {
     "paths": project.Paths,
@@ -34,6 +34,7 @@ SECTIONS = {
     "adapt": Adaptation,
     "adapt_styles": AdaptStyles,
     "trials": Trials,
+    "validation": Validation,
     "benchmark": Benchmark,
     "table1": Table1,
     "comparison": Comparison,

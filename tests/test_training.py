@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
 from conftest import ROOT, SMOKE
 
 from metastyle import batches, training
+from metastyle.card import card, fingerprint
 from metastyle.checkpoint import load_tensors
 from metastyle.errors import InputError
 from metastyle.params import load, read
@@ -19,6 +21,7 @@ from metastyle.replay import replay
 from metastyle.training import (
     Images,
     MetaTraining,
+    crop_size,
     draw_tasks,
     key,
     learning_rate,
@@ -115,7 +118,7 @@ def test_settings_reach_the_mathematics(settings, perceptual, images, vgg, monke
         return {name: torch.ones_like(p) for name, p in theta.items()}, [report]
 
     monkeypatch.setattr(training, "meta_gradient", constant)
-    trained, log, _ = training.meta_train(s, perceptual, images, vgg)
+    trained, log, _, _ = training.meta_train(s, perceptual, images, vgg)
 
     start = dict(new_network(s.seed).named_parameters())
     norms = parameter_names(new_network(0), "instance_norm")
@@ -162,6 +165,30 @@ def test_killed_and_resumed_run_ends_bit_for_bit_the_same(tmp_path: Path, moment
     last = [load_tensors(tmp_path / "resumed" / f"{i}.safetensors")[0] for i in (2, 3, 4)]
     for name, value in load_tensors(tmp_path / "resumed" / "network.safetensors")[0].items():
         torch.testing.assert_close(value, sum(tensors[name] for tensors in last) / 3)
+
+
+def test_crops_grow_for_the_last_iterations(settings, images, vgg, perceptual):
+    s = settings.model_copy(update={"iterations": 5, "last_iterations": 2, "last_size": 48})
+    assert [crop_size(i, s) for i in range(1, 6)] == [32, 32, 32, 48, 48]
+    task = draw_tasks(4, images, s, vgg, perceptual)[0]
+    assert task.query.shape[2:] == task.supports[0].shape[2:] == (48, 48)
+    assert crop_size(5, settings.model_copy(update={"iterations": 5})) == settings.size
+
+
+def test_card_counts_what_the_network_saw(settings, images, perceptual):
+    network = new_network(0)
+    parameters = dict(network.named_parameters())
+    log = pd.DataFrame({"loss": [3.0, 1.0, 2.0]})
+    sources = pd.DataFrame({"file": [f"x/{images.inner[0].name}"], "licence_class": ["CC0"]})
+    few = Images(images.inner[:3], images.outer[:1], images.artworks[:2])
+    made = card(
+        parameters, log, settings, perceptual, few, sources, seconds=5400, machine="a machine"
+    )
+    for part in ("1,679,235", "1.5 h on a machine", "| 4: 3 not in the list of sources, 1 CC0 |"):
+        assert part in made
+    hashed = fingerprint(parameters)
+    assert hashed[:16] in made
+    assert hashed != fingerprint(dict(new_network(1).named_parameters()))
 
 
 def test_the_code_still_computes_the_stored_run():

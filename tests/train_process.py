@@ -37,6 +37,8 @@ def main(state: str, out: str, kill_after: int = 0, moment: str = "after") -> No
             "checkpoint_minutes": 0.0,
             "average_last": 3,
             "snapshots": [0, 2, 3, 4],
+            "last_iterations": 2,
+            "last_size": 48,
         }
     )
     photos = sorted((ROOT / data.photos).iterdir())[:6]
