@@ -17,6 +17,7 @@ from traitlets.config import PyFileConfigLoader
 
 from metastyle import methods
 from metastyle.execute import clean
+from metastyle.params import load
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -71,16 +72,17 @@ def smoke(tmp_path_factory) -> Path:
     return folder
 
 
-def rendered_names() -> set[str]:
-    images = {f"06_images_{name}" for name in methods.names(ROOT / "params.yaml")}
+def rendered_names(params: Path = ROOT / "params.yaml") -> set[str]:
+    names = {f"06_images_{name}" for name in methods.names(params)}
+    names |= {f"11_trial_{name}" for name in load(params)["trials"]["names"]}
     # Notebook 10 is run by `make bench`, not by the pipeline.
-    return {path.stem for path in NOTEBOOKS} - {"06_images", "10_speed"} | images
+    return {path.stem for path in NOTEBOOKS} - {"06_images", "10_speed", "11_trial"} | names
 
 
 def expand(stage: str) -> list[tuple[str, list[str]]]:
     """(name, methods loaded) of a stage, for each item where it is a loop."""
     names = methods.names(ROOT / "params.yaml")
-    if "foreach" in STAGES[stage]:
+    if stage == "images":
         return [(name, [name]) for name in names]
     return [("", names if stage == "table1" else [])]
 
@@ -165,7 +167,7 @@ def test_smoke_pipeline_makes_everything(smoke):
     for name in ("splits.csv", "meta_train/network.safetensors", "adapt/curves.csv"):
         assert (smoke / "results" / name).is_file()
     rendered = {path.stem for path in (smoke / "rendered").glob("*.ipynb")}
-    assert rendered == rendered_names()
+    assert rendered == rendered_names(smoke / "params.yaml")
     assert not (smoke / "scratch").exists()
 
 
