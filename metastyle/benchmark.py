@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -151,9 +152,17 @@ def memory(way: str, scale: str, params: str | Path) -> dict[str, float]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+class _Whole(nullcontext):
+    """In place of a counter's module tracker, whose hooks refuse a gradient by a module's input."""
+
+    parents = ("Global",)
+
+
 def operations(step: Callable[[], object]) -> float:
     """Floating-point operations of convolutions and matrix products, in GFLOP."""
-    with in_this_thread(), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = _Whole()
+    with in_this_thread(), counter:
         step()
     return counter.get_total_flops() / 1e9
 
@@ -181,7 +190,7 @@ def one_style(scale: Scale) -> Scale:
     return scale.model_copy(update={"styles_per_iteration": 1})
 
 
-def _held(kind: str) -> float:
+def held(kind: str) -> float:
     """Memory of this process in GiB (Linux): VmRSS, what it holds; VmHWM, the most it ever held.
 
     Not getrusage's ru_maxrss: a process inherits that from the one that started it.
@@ -200,9 +209,9 @@ def main() -> None:
     scale = scales[a.scale]
     ways, _ = prepare(a.params, one_style(scale))
     theta = dict(new_network(0).named_parameters())
-    before = _held("VmRSS")
+    before = held("VmRSS")
     ways[a.way](theta)
-    print(json.dumps({"before": before, "peak": _held("VmHWM")}))
+    print(json.dumps({"before": before, "peak": held("VmHWM")}))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: `metastyle adapt`, `stylise`, `params`, `replay`."""
+"""The command line: `metastyle adapt`, `stylise`, `video`, `params`, `replay`."""
 
 import argparse
 import logging
@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from tqdm import tqdm
 
-from metastyle import images, project, splits
+from metastyle import images, project, splits, video
 from metastyle.adaptation import Adaptation, adapt
 from metastyle.checkpoint import load_network, save_network
 from metastyle.errors import InputError
@@ -44,6 +44,15 @@ def adapt_command(a: argparse.Namespace) -> None:
 def stylise_command(a: argparse.Namespace) -> None:
     network = load_network(a.network)
     images.save(a.out, stylise(network, images.load(a.photo)))
+
+
+def video_command(a: argparse.Namespace) -> None:
+    network = load_network(a.network)
+    clip = video.describe(a.clip)
+    with video.writer(a.out, clip.rate) as write:
+        frames = video.frames(a.clip, a.height)
+        for frame in tqdm(frames, total=clip.length or None, unit="frame"):
+            write(stylise(network, frame))
 
 
 def params_command(a: argparse.Namespace) -> None:
@@ -83,6 +92,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("photo", type=Path, help="image file of any size")
     sub.add_argument("out", type=Path, help="where to write the image, e.g. out.png")
     sub.set_defaults(run=stylise_command)
+
+    sub = commands.add_parser("video", help="restyle a clip, frame by frame, without its sound")
+    sub.add_argument("network", type=Path, help="file written by 'metastyle adapt'")
+    sub.add_argument("clip", type=Path, help="video file of any length")
+    sub.add_argument("out", type=Path, help="where to write the video, e.g. out.mp4")
+    sub.add_argument("--height", type=int, help="in pixels (default: the clip's)")
+    sub.set_defaults(run=video_command)
 
     sub = commands.add_parser("params", help="make a parameter file the pipeline's params.yaml")
     sub.add_argument("file", type=Path, help="e.g. params/paper.yaml")

@@ -35,6 +35,7 @@ def grid(
     labels: Sequence[str] = (),
     under: Sequence[Sequence[str]] | None = None,
     cell: float = 1.7,
+    shape: float = 1.0,
 ) -> Figure:
     """Images in rows and columns.
 
@@ -43,9 +44,10 @@ def grid(
         columns, labels: titles above the columns and beside the rows.
         under: a short text under each cell.
         cell: width of a cell in inches.
+        shape: height of a cell over its width.
     """
     width = max(len(row) for row in rows)
-    deep = cell * (1.12 if under else 1.0)
+    deep = cell * shape * (1.12 if under else 1.0)
     figure, axes = plt.subplots(
         len(rows), width, figsize=(cell * width, deep * len(rows) + 0.3), squeeze=False, dpi=110
     )
@@ -64,6 +66,49 @@ def grid(
             if under:
                 axis.set_xlabel(under[i][j], fontsize=6.5, labelpad=2)
     figure.tight_layout(pad=0.3)
+    return figure
+
+
+def triangle(
+    rows: Sequence[Sequence[Tensor]], corners: Sequence[str], *, cell: float = 1.4
+) -> Figure:
+    """Images on a triangular grid, one more per row; the corners named top, left, right."""
+    n = len(rows)
+    figure = plt.figure(figsize=(cell * n, cell * n), dpi=110)
+    places = {(0, 0): corners[0], (n - 1, 0): corners[1], (n - 1, n - 1): corners[2]}
+    for k, row in enumerate(rows):
+        for i, image in enumerate(row):
+            left = (i + (n - 1 - k) / 2) / n
+            axis = figure.add_axes((left, 1 - (k + 1) / n, 0.94 / n, 0.94 / n))
+            axis.imshow(
+                image.squeeze(0).permute(1, 2, 0).clamp(0, 1).cpu(), interpolation="lanczos"
+            )
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if (k, i) in places:
+                write = axis.set_title if k == 0 else axis.set_xlabel
+                write(places[k, i], fontsize=8)
+    return figure
+
+
+def bands(
+    tables: Mapping[str, pd.DataFrame], x: str, ys: Sequence[str], titles: Sequence[str]
+) -> Figure:
+    """One panel per column of `ys`; for each table the mean over its rows of equal `x`, and in a
+    shade their standard deviation on both sides."""
+    figure, axes = plt.subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8), squeeze=False, dpi=110)
+    for axis, y, title in zip(axes[0], ys, titles, strict=True):
+        for label, table in tables.items():
+            values = table.groupby(x)[y].agg(["mean", "std"]).dropna(subset="mean").fillna(0)
+            mean, std = values["mean"], values["std"]
+            axis.plot(values.index, mean, lw=1.4, marker="o", ms=2.5, label=label)
+            axis.fill_between(values.index, mean - std, mean + std, alpha=0.2, lw=0)
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel(x)
+        axis.set_title(title, fontsize=9)
+        axis.grid(alpha=0.25)
+    axes[0][-1].legend(fontsize=6.5)
+    figure.tight_layout()
     return figure
 
 
@@ -107,19 +152,63 @@ def curves(
 
 
 def timings(table: Mapping[str, Mapping[int, Timing]]) -> Figure:
-    """Median time with quartiles against image size, one line per method."""
-    figure, axis = plt.subplots(figsize=(4.6, 2.8), dpi=110)
-    for label, by_size in table.items():
-        sizes = list(by_size)
-        medians = [t.median for t in by_size.values()]
-        spread = [
-            [t.median - t.low for t in by_size.values()],
-            [t.high - t.median for t in by_size.values()],
-        ]
-        axis.errorbar(sizes, medians, yerr=spread, marker="o", ms=4, capsize=3, label=label)
-    axis.set(xlabel="image side (pixels)", ylabel="seconds per image", yscale="log")
-    axis.set_xticks(sizes)
+    """Median time with quartiles against image size, one line per method; both logarithmic."""
+    figure, axis = plt.subplots(figsize=(6.4, 3.4), dpi=110)
+    sizes = sorted({size for by_size in table.values() for size in by_size})
+    for k, (label, by_size) in enumerate(table.items()):
+        axis.errorbar(
+            sorted(by_size),
+            [by_size[size].median for size in sorted(by_size)],
+            yerr=_bars([by_size[size] for size in sorted(by_size)]),
+            marker="osv^DPX*"[k % 8],
+            ms=4,
+            capsize=3,
+            label=label,
+        )
+    axis.set(xlabel="image side (pixels)", ylabel="seconds per image", xscale="log", yscale="log")
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.minorticks_off()
     axis.grid(alpha=0.25)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, bbox_to_anchor=(1.0, 1.0), loc="upper left")
     figure.tight_layout()
     return figure
+
+
+def against_parameters(
+    times: Mapping[str, Mapping[str, Timing]], parameters: Mapping[str, int | None]
+) -> Figure:
+    """Time against parameters, one panel per heading; both logarithmic.
+
+    Args:
+        times: heading -> method -> time.
+        parameters: of each method; one without any becomes a level line.
+    """
+    figure, axes = plt.subplots(
+        1, len(times), figsize=(3.9 * len(times), 3.4), sharey=True, squeeze=False, dpi=110
+    )
+    for axis, (heading, by_method) in zip(axes[0], times.items(), strict=True):
+        for k, (label, time) in enumerate(by_method.items()):
+            if parameters[label] is None:
+                axis.axhline(time.median, color=f"C{k}", lw=0.8, ls="--")
+                place = (0.98, time.median), axis.get_yaxis_transform()
+                axis.annotate(
+                    f"{label}, no network", place[0], (0, 3), place[1], "offset points",
+                    ha="right", fontsize=7,
+                )  # fmt: skip
+                continue
+            at = parameters[label], time.median
+            axis.errorbar(*at, yerr=_bars([time]), color=f"C{k}", marker="o", ms=4, capsize=3)
+            up = 4 if 2 * k < len(by_method) else -10  # neighbours of the table apart
+            axis.annotate(label, at, (4, up), textcoords="offset points", fontsize=7)
+        axis.set(xscale="log", yscale="log", xlabel="parameters")
+        axis.set_title(heading, fontsize=9)
+        axis.margins(x=0.2, y=0.12)
+        axis.grid(alpha=0.25)
+    axes[0][0].set_ylabel("seconds per image")
+    figure.tight_layout()
+    return figure
+
+
+def _bars(times: Sequence[Timing]) -> list[list[float]]:
+    """Distances from the medians down and up to the quartiles."""
+    return [[t.median - t.low for t in times], [t.high - t.median for t in times]]

@@ -1,24 +1,35 @@
 """Timing a call: warmed up, synchronised, repeated within a budget."""
 
+import math
 import time
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
-from metastyle.params import ImageSide, Section
+from metastyle.params import ImageSide, Probability, Section
 
 
 class Table1(Section):
     """Section `table1`."""
 
-    sizes: list[ImageSide]
+    sizes: Annotated[list[ImageSide], Field(min_length=1)]
+    more_sizes: list[ImageSide]
+    feed_forward: list[str]
     seconds_per_cell: NonNegativeFloat
     repeats: tuple[PositiveInt, PositiveInt]
-    updates_timed: PositiveInt
+    updates: PositiveInt
+    updates_timed: Annotated[int, Field(ge=2)]
+    vgg16: list[str]
+    published: dict[str, dict[str, Any]]
+    memory_size: ImageSide | None
+    ceiling_seconds: NonNegativeFloat
+    planned_share: Probability
+    claims: dict[str, PositiveFloat]
+    alike: Annotated[float, Field(ge=1)]
     seed: int
 
 
@@ -33,6 +44,21 @@ class Timing(NamedTuple):
     def scaled(self, factor: float) -> "Timing":
         """The time of `factor` such calls, extrapolated."""
         return Timing(self.median * factor, self.low * factor, self.high * factor, self.repeats)
+
+    def over(self, other: "Timing") -> "Timing":
+        """Ratio of the medians, and the range from quartile over opposite quartile."""
+        return Timing(
+            self.median / other.median,
+            self.low / other.high,
+            self.high / other.low,
+            min(self.repeats, other.repeats),
+        )
+
+
+def summary(seconds: Sequence[float]) -> Timing:
+    """Median and quartiles of repeats."""
+    low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+    return Timing(float(median), float(low), float(high), len(seconds))
 
 
 def measure(call: Callable[[], object], *, budget: float, repeats: tuple[int, int]) -> Timing:
@@ -50,8 +76,7 @@ def measure(call: Callable[[], object], *, budget: float, repeats: tuple[int, in
         call()
         _synchronise()
         seconds.append(time.perf_counter() - start)
-    low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
-    return Timing(float(median), float(low), float(high), len(seconds))
+    return summary(seconds)
 
 
 class Stopwatch:
@@ -72,14 +97,23 @@ class Stopwatch:
         return self.seconds
 
 
-def side_by_side(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> pd.DataFrame:
+def side_by_side(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    least: int = 1,
+    budget: float = math.inf,
+) -> pd.DataFrame:
     """Seconds of calls that take turns, so that a machine's moods meet all alike.
 
-    Each call warms up once. Returns one row per turn and one column per call; compare calls
-    by the ratios of a row.
+    `repeats` turns, or fewer once `least` are made and `budget` seconds spent. The first turn
+    warms up and is not counted, unless it alone outlasts the budget: beside so long a turn
+    what warming up adds is little. Returns one row per turn and one column per call; compare
+    calls by the ratios of a row.
     """
-    rows = []
-    for turn in range(repeats + 1):
+    rows: list[dict[str, float]] = []
+    warm, spent = False, 0.0
+    while len(rows) < repeats and (len(rows) < least or spent < budget):
         row = {}
         for name, call in calls.items():
             _synchronise()
@@ -87,8 +121,10 @@ def side_by_side(calls: Mapping[str, Callable[[], object]], *, repeats: int) -> 
             call()
             _synchronise()
             row[name] = time.perf_counter() - start
-        if turn:
+        if warm or sum(row.values()) > budget:
             rows.append(row)
+            spent += sum(row.values())
+        warm = True
     return pd.DataFrame(rows)
 
 

@@ -13,7 +13,7 @@ from metastyle.adaptation import Adaptation, adapt, crop_size, learning_rate
 from metastyle.batches import crops
 from metastyle.checkpoint import load_network, save_network
 from metastyle.errors import InputError
-from metastyle.interpolation import blend
+from metastyle.interpolation import along, blend, cross_fade, smoothness, triangle
 from metastyle.losses import style_target
 from metastyle.methods.gatys import optimise
 from metastyle.params import read
@@ -105,6 +105,40 @@ def test_blend_is_the_convex_combination():
     for weights in ([0.5, 0.6, -0.1], [0.5, 0.5], [0.5, 0.5, 0.5]):
         with pytest.raises(InputError, match="summing to 1"):
             blend(networks, weights)
+
+
+def test_blend_of_one_is_itself_and_nested_blends_multiply():
+    a, b, c = (new_network(seed).double() for seed in range(3))
+    inner = blend([a, b], [0.25, 0.75])
+    assert next(inner.parameters()).dtype == torch.float64
+    nested, flat = blend([inner, c], [0.4, 0.6]), blend([a, b, c], [0.1, 0.3, 0.6])
+    for name, value in parameters(nested).items():
+        torch.testing.assert_close(value, parameters(flat)[name], rtol=1e-14, atol=1e-15)
+        one = parameters(blend([a, b], [1, 0]))[name]
+        assert torch.equal(one, parameters(a)[name])
+
+
+def test_triangle_has_the_styles_at_its_corners():
+    rows = triangle(3)
+    assert [len(row) for row in rows] == [1, 2, 3, 4]
+    assert (rows[0][0], rows[3][0], rows[3][3]) == ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+    assert rows[2][1] == pytest.approx((1 / 3, 1 / 3, 1 / 3))
+    for row in rows:
+        for weights in row:
+            assert min(weights) >= 0 and sum(weights) == pytest.approx(1, abs=1e-12)
+
+
+def test_a_jump_is_no_smooth_walk_and_a_step_is_a_distance(vgg, perceptual, sets):
+    a, b = images.load_squares(sets["photo/held_out"][:2], 32).split(1)
+    targets = {"style": style_target(vgg, b, perceptual)}
+    jump = along(torch.cat([a, a, a, b, b]), vgg, targets, perceptual)
+    assert jump["step"].iloc[1:].tolist() == pytest.approx([0, 0, jump["distance"].iloc[-1], 0])
+    assert smoothness(jump) == pytest.approx({"largest": 4, "detour": 1})
+    assert jump["style"].iloc[-1] == pytest.approx(0, abs=1e-9) and jump["style"].iloc[0] > 1e-6
+    fade = along(cross_fade(a, b, [0, 0.25, 0.5, 0.75, 1]), vgg, targets, perceptual)
+    there, back = smoothness(fade), smoothness(along(torch.cat([a, b, a, b]), vgg, {}, perceptual))
+    assert 1 <= there["largest"] < 2 and there["detour"] >= 1
+    assert back == pytest.approx({"largest": 1, "detour": 3})
 
 
 def test_gatys_lowers_its_loss_in_just_so_many_evaluations(vgg, perceptual, sets):

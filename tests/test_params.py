@@ -23,6 +23,7 @@ from metastyle.params import load, read
 from metastyle.timing import Table1
 from metastyle.training import MetaTraining
 from metastyle.trials import Trials
+from metastyle.video import Video
 from metastyle.watching import AdaptStyles, Validation
 
 SECTIONS = {
@@ -39,6 +40,7 @@ SECTIONS = {
     "table1": Table1,
     "comparison": Comparison,
     "interpolation": Interpolation,
+    "video": Video,
 }
 
 

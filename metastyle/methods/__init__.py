@@ -72,8 +72,11 @@ def names(params: str | Path) -> list[str]:
     return list(read(params, "methods", _Names).model_extra)
 
 
-def load(name: str, params: str | Path, resources: Resources) -> Method:
+def load(name: str, params: str | Path, resources: Resources, **changes: Any) -> Method:
     """Build a method by the name of its module, with its section of the parameter file.
+
+    Args:
+        changes: settings to replace, where the method has them.
 
     Raises:
         InputError: there is no such method, or its parameters are wrong.
@@ -83,4 +86,6 @@ def load(name: str, params: str | Path, resources: Resources) -> Method:
     except ModuleNotFoundError:
         known = ", ".join(sorted(p.stem for p in Path(__file__).parent.glob("[a-z]*.py")))
         raise InputError(f"{params}: methods.{name}: unknown method; known: {known}") from None
-    return module.build(read(params, f"methods.{name}", module.Settings), resources)
+    settings = read(params, f"methods.{name}", module.Settings).model_dump()
+    settings |= {key: value for key, value in changes.items() if key in settings}
+    return module.build(module.Settings.model_validate(settings), resources)
