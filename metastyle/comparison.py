@@ -9,16 +9,22 @@ from metastyle.batches import draw
 from metastyle.params import ImageSide, Section
 
 
-class Comparison(Section):
-    """Section `comparison`."""
+class Pairs(Section):
+    """How many pairs, the seed they are drawn from, and the side of the images in pixels."""
 
     pairs: PositiveInt
     seed: int
     size: ImageSide
 
 
+class Comparison(Pairs):
+    """Section `comparison`; `methods`: those whose images are compared, in this order."""
+
+    methods: list[str]
+
+
 def pairs(
-    photos: Sequence[Path], artworks: Sequence[Path], settings: Comparison
+    photos: Sequence[Path], artworks: Sequence[Path], settings: Pairs
 ) -> list[tuple[Path, Path]]:
     """(photo, artwork) pairs, every file used once, drawn from the seed alone."""
     s = settings

@@ -73,7 +73,7 @@ def smoke(tmp_path_factory) -> Path:
 
 
 def rendered_names(params: Path = ROOT / "params.yaml") -> set[str]:
-    names = {f"06_images_{name}" for name in methods.names(params)}
+    names = {f"06_images_{name}" for name in load(params)["comparison"]["methods"]}
     names |= {f"11_trial_{name}" for name in load(params)["trials"]["names"]}
     # Notebook 10 is run by `make bench`, not by the pipeline.
     return {path.stem for path in NOTEBOOKS} - {"06_images", "10_speed", "11_trial"} | names
@@ -81,10 +81,10 @@ def rendered_names(params: Path = ROOT / "params.yaml") -> set[str]:
 
 def expand(stage: str) -> list[tuple[str, list[str]]]:
     """(name, methods loaded) of a stage, for each item where it is a loop."""
-    names = methods.names(ROOT / "params.yaml")
     if stage == "images":
-        return [(name, [name]) for name in names]
-    return [("", names if stage == "table1" else [])]
+        compared = load(ROOT / "params.yaml")["comparison"]["methods"]
+        return [(name, [name]) for name in compared]
+    return [("", methods.names(ROOT / "params.yaml") if stage == "table1" else [])]
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGES if name != "machine"])
@@ -92,7 +92,7 @@ def test_stage_depends_on_what_it_imports(stage):
     body = STAGES[stage].get("do", STAGES[stage])
     notebook = body["cmd"].split()[3]
     for item, loaded in expand(stage):
-        deps = [dep.replace("${key}", item) for dep in body["deps"]]
+        deps = [dep.replace("${item}", item) for dep in body["deps"]]
         assert f"notebooks/{notebook}.ipynb" in deps
         listed = set()
         for dep in deps:
