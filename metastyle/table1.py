@@ -150,17 +150,29 @@ def pictures(settings: Table1, size: int, device: torch.device | str) -> tuple[T
     return torch.rand(2, 1, 3, size, size, generator=generator).to(device).unbind()
 
 
-def measure(
-    method: Method, content: Tensor, style: Tensor, settings: Table1, *, encode: bool = True
-) -> dict[str, Timing]:
-    """Seconds of one image, by what they include (`STYLES`).
+class Time(NamedTuple):
+    """Seconds of one image, and their ratio to Johnson's forward pass, turn by turn."""
 
-    Every repeat encodes the style, then stylises. Of an iterative method a repeat times one
-    update and `settings.updates_timed`; the difference gives the time of `settings.updates`.
+    seconds: Timing
+    ratio: Timing | None
+
+
+def measure(
+    method: Method,
+    content: Tensor,
+    style: Tensor,
+    settings: Table1,
+    beside: Callable[[], object] | None = None,
+) -> dict[str, Time]:
+    """Time one image, by what is included (`STYLES`).
+
+    Every repeat encodes the style, then stylises, then runs `beside`, so that a ratio compares
+    what the machine did within seconds. Of an iterative method a repeat times one update and
+    `settings.updates_timed`; the difference gives the time of `settings.updates`.
 
     Args:
         content, style: images in [0, 1], (1, 3, H, W).
-        encode: False times `CACHED` alone.
+        beside: Johnson's forward pass at the same size; None leaves the ratio out.
     """
     state = {}
 
@@ -175,18 +187,18 @@ def measure(
     else:
         calls = {"first": partial(stylise, updates=1)}
         calls["few"] = partial(stylise, updates=settings.updates_timed)
-    if encode:
-        calls = {"encode": prepare, **calls}
-    else:
-        prepare()
+    calls = {"encode": prepare, **calls}
+    if beside:
+        calls["beside"] = beside
     least, most = settings.repeats
     turns = side_by_side(calls, repeats=most, least=least, budget=settings.seconds_per_cell)
     cached = turns["first"]
     if method.updates > 1:
         update = (turns["few"] - turns["first"]) / (settings.updates_timed - 1)
         cached = cached + (settings.updates - 1) * update
-    found = {ENCODED: summary(cached + turns["encode"])} if encode else {}
-    return {**found, CACHED: summary(cached)}
+    times = {ENCODED: cached + turns["encode"], CACHED: cached}
+    ratios = {k: summary(t / turns["beside"]) if beside else None for k, t in times.items()}
+    return {k: Time(summary(t), ratios[k]) for k, t in times.items()}
 
 
 def planned(counted: Mapping[tuple[str, int], Operations], settings: Table1, rate: float) -> float:
@@ -194,7 +206,9 @@ def planned(counted: Mapping[tuple[str, int], Operations], settings: Table1, rat
     least, most = settings.repeats
     budget, total = settings.seconds_per_cell, 0.0
     for (_, size), o in counted.items():
-        gmac = o.first + o.encode * (size in settings.sizes)
+        gmac = o.encode + o.first
+        if size in settings.sizes:
+            gmac += counted["johnson", size].first
         if o.update:
             gmac += o.first + (settings.updates_timed - 1) * o.update
         turn = 2 * gmac / rate
@@ -204,7 +218,7 @@ def planned(counted: Mapping[tuple[str, int], Operations], settings: Table1, rat
 
 
 def table(
-    times: Mapping[tuple[str, int], Mapping[str, Timing]],
+    times: Mapping[tuple[str, int], Mapping[str, Time]],
     counted: Mapping[tuple[str, int], Operations],
     rows: Mapping[str, Method],
     settings: Table1,
@@ -212,18 +226,16 @@ def table(
 ) -> pd.DataFrame:
     """All numbers: one row per method, image size and kind of time (`STYLES`).
 
-    Seconds and the ratio to Johnson's come with their quartiles; the ratio's go from quartile
-    to opposite quartile. paper ratio, operation ratio: the same from the paper's seconds and
-    from multiply-adds alone. share: of the machine's `ceiling` in GFLOP/s.
+    Seconds and the ratio to Johnson's come with their quartiles. paper ratio, operation ratio: the
+    same from the paper's seconds and from multiply-adds alone. share: of the machine's `ceiling`
+    in GFLOP/s.
     """
     found = []
     for (name, size), by_style in times.items():
         method, seconds = rows[name], rows[name].printed.seconds.get(size)
         johnson = rows["johnson"].printed.seconds.get(size)
         updates = settings.updates if method.updates > 1 else 1
-        for style, time in by_style.items():
-            base = times["johnson", size][style]
-            ratio = time.over(base)
+        for style, (time, ratio) in by_style.items():
             gmac = counted[name, size].image(style, updates)
             rate = 2 * gmac / time.median
             found.append(
@@ -292,9 +304,12 @@ def as_printed(parameters: int, printed: str) -> bool:
 
 
 def swapped(
-    times: Mapping[str, Timing], paper: Mapping[str, float]
+    here: Mapping[str, Timing], paper: Mapping[str, float]
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Pairs (a, b) of methods of which the paper's a is the faster one.
+
+    Args:
+        here: times, or their ratios to one and the same.
 
     Returns:
         Those of which b is the faster one here, their quartiles apart; and those whose
@@ -303,9 +318,9 @@ def swapped(
     against, open_ = [], []
     for a, b in permutations(paper, 2):
         if paper[a] < paper[b]:
-            if times[b].high < times[a].low:
+            if here[b].high < here[a].low:
                 against.append((a, b))
-            elif times[b].low <= times[a].high:
+            elif here[b].low <= here[a].high:
                 open_.append((a, b))
     return against, open_
 
