@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from metastyle import images, project, splits, video
 from metastyle.adaptation import Adaptation, adapt
+from metastyle.allocator import keep_freed_memory
 from metastyle.checkpoint import load_network, save_network
 from metastyle.errors import InputError
 from metastyle.files import replacing
@@ -115,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     arguments = parser().parse_args()
+    keep_freed_memory()
     try:
         arguments.run(arguments)
     except InputError as error:

@@ -1,0 +1,31 @@
+"""What the allocator is told, seen in the page faults of a process of its own."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+FAULTS = """
+import resource, torch
+from metastyle.allocator import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(40 * 2**18)  # 40 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+first = faults()
+told = keep_freed_memory()
+faults()
+print(first, told, faults())
+"""
+
+
+def test_freed_blocks_are_used_again():
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    before, told, after = done.stdout.split()
+    if told == "False":
+        pytest.skip("not glibc")
+    assert int(after) < 0.1 * int(before)
