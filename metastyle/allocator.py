@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Let this process reuse large blocks of memory that it has freed.
 
     glibc gives blocks beyond 32 MiB back to the system at once, and the system clears every page
-    of the next one: a third or more of the time of an image of 512 pixels and above. The price
-    is that the process stays as large as it ever was.
+    of the next one, which takes a good part of a large image's time. The price is that the
+    process stays as large as it ever was.
 
     Returns:
         Whether this C library can be told so; where it cannot, nothing changes.

@@ -177,10 +177,10 @@ def timings(table: Mapping[str, Mapping[int, Timing]]) -> Figure:
 def against_parameters(
     times: Mapping[str, Mapping[str, Timing]], parameters: Mapping[str, int | None]
 ) -> Figure:
-    """Time against parameters, one panel per heading; both logarithmic.
+    """Time over Johnson's against parameters, one panel per heading; both logarithmic.
 
     Args:
-        times: heading -> method -> time.
+        times: heading -> method -> ratio of times.
         parameters: of each method; one without any becomes a level line.
     """
     figure, axes = plt.subplots(
@@ -198,13 +198,14 @@ def against_parameters(
                 continue
             at = parameters[label], time.median
             axis.errorbar(*at, yerr=_bars([time]), color=f"C{k}", marker="o", ms=4, capsize=3)
-            up = 4 if 2 * k < len(by_method) else -10  # neighbours of the table apart
-            axis.annotate(label, at, (4, up), textcoords="offset points", fontsize=7)
+            alike = [by_method[name].median for name in by_method if parameters[name] == at[0]]
+            up = 3 if time.median == max(alike) else -9  # of equal ones the slowest above
+            axis.annotate(label, at, (5, up), textcoords="offset points", fontsize=7, color=f"C{k}")
         axis.set(xscale="log", yscale="log", xlabel="parameters")
         axis.set_title(heading, fontsize=9)
         axis.margins(x=0.2, y=0.12)
         axis.grid(alpha=0.25)
-    axes[0][0].set_ylabel("seconds per image")
+    axes[0][0].set_ylabel("time over Johnson's")
     figure.tight_layout()
     return figure
 
