@@ -1,0 +1,72 @@
+"""Results of long computations, kept so that the same call after a kill goes on behind them."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from torch import Tensor, nn
+
+from metastyle.files import replacing
+from metastyle.params import Section
+
+
+def fingerprint(*decides: Any) -> str:
+    """A hash of everything given, of the library's code and of the versions it runs on.
+
+    Args:
+        decides: sections of parameters, files (their names and content count), tensors,
+            networks (with their buffers), what JSON knows, and lists of these.
+    """
+    digest = hashlib.sha256()
+    for module in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(module.read_bytes())
+    for package in ("torch", "torchvision", "pillow"):
+        digest.update(version(package).encode())
+    for value in decides:
+        digest.update(_digest(value))
+    return digest.hexdigest()[:24]
+
+
+def _digest(value: Any) -> bytes:
+    match value:
+        case Section():
+            content = value.model_dump_json().encode()
+        case Path():
+            content = value.name.encode() + b"\0" + value.read_bytes()
+        case Tensor():
+            described = f"{value.dtype} {tuple(value.shape)}".encode()
+            content = described + value.detach().cpu().contiguous().numpy().tobytes()
+        case nn.Module():
+            tensors = [*value.named_parameters(), *value.named_buffers()]
+            content = b"".join(name.encode() + _digest(tensor) for name, tensor in tensors)
+        case list() | tuple():
+            content = b"".join(_digest(item) for item in value)
+        case _:
+            content = json.dumps(value, sort_keys=True).encode()
+    return hashlib.sha256(type(value).__name__.encode() + b"\0" + content).digest()
+
+
+def kept_table(
+    cache: Path | None, decides: list[Any], compute: Callable[[], pd.DataFrame]
+) -> pd.DataFrame:
+    """What `compute` returns, read back if an earlier call with the same `decides` wrote it.
+
+    Args:
+        cache: a folder, see `training.cache_folder`; None: nothing is kept.
+        decides: all that the table depends on, see `fingerprint`.
+
+    Returns:
+        Columns of numbers and text with a plain index; the same values to the last bit,
+        whether computed or read.
+    """
+    if cache is None:
+        return compute()
+    file = cache / "tables" / f"{fingerprint(*decides)}.csv"
+    if not file.is_file():
+        with replacing(file) as temporary:
+            compute().to_csv(temporary, index=False)
+    return pd.read_csv(file)
