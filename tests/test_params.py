@@ -17,9 +17,11 @@ from metastyle.benchmark import Benchmark
 from metastyle.comparison import Comparison
 from metastyle.errors import InputError
 from metastyle.figures import MetaFigure
+from metastyle.frontier import Frontier
 from metastyle.interpolation import Interpolation
 from metastyle.losses import Perceptual
 from metastyle.params import load, read
+from metastyle.recipes import Recipes
 from metastyle.timing import Table1
 from metastyle.training import MetaTraining
 from metastyle.trials import Trials
@@ -36,6 +38,8 @@ SECTIONS = {
     "adapt_styles": AdaptStyles,
     "trials": Trials,
     "validation": Validation,
+    "recipes": Recipes,
+    "frontier": Frontier,
     "benchmark": Benchmark,
     "table1": Table1,
     "comparison": Comparison,

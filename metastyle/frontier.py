@@ -1,0 +1,221 @@
+"""What recipes of adaptation cost on the machine at hand, and which of them nothing beats."""
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count
+from typing import NamedTuple
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch.nn import functional as F
+
+from metastyle import recipes
+from metastyle.adaptation import Adaptation, crop_size
+from metastyle.intervals import Interval, bootstrap
+from metastyle.params import CropSide, Section
+from metastyle.recipes import PAPER
+from metastyle.timing import Timing, side_by_side, summary
+from metastyle.transformer import ParameterSet
+
+
+class Frontier(Section):
+    """Section `frontier`.
+
+    seconds: what an adaptation may cost. turns: of the measurement, fewer once `budget` seconds
+    are spent. largest: larger crops are timed at this side and multiplied by the ratio of areas;
+    None: every crop is timed as it is.
+    """
+
+    seconds: PositiveFloat
+    turns: PositiveInt
+    budget: NonNegativeFloat
+    largest: CropSide | None
+
+
+class Kind(NamedTuple):
+    """What decides the time of one update."""
+
+    size: int
+    contents: int
+    parameters: ParameterSet
+
+    def __str__(self) -> str:
+        return f"{self.contents} of {self.size} px, {self.parameters}"
+
+
+START = "start"  # an adaptation before its first update: the Gram matrices of the painting
+
+
+def kind(update: int, recipe: Adaptation) -> Kind:
+    """Of an update, counted from 1."""
+    return Kind(crop_size(update, recipe), recipe.contents_per_batch, recipe.parameters)
+
+
+def kinds(all_recipes: Iterable[Adaptation]) -> list[Kind]:
+    """All that these recipes' updates are of."""
+    return sorted({kind(u, r) for r in all_recipes for u in range(1, r.updates + 1)})
+
+
+def measure(
+    wanted: Iterable[Kind],
+    run: Callable[[Adaptation, bool], object],
+    base: Adaptation,
+    plan: Frontier,
+    others: Mapping[str, Callable[[], object]],
+) -> dict[Kind | str, Timing]:
+    """Seconds of one update of each kind, of START, and of `others`; they take turns.
+
+    Args:
+        run: adapts by the settings given; with False to a painting of a few pixels.
+        base: the settings, but for what makes a kind.
+
+    Every call draws other photos, as the updates of an adaptation do. What a call does before its
+    update is taken off, turn by turn: that is START's.
+    """
+    seeds = count()
+    timed = {k: min(k.size, plan.largest or k.size) for k in wanted}
+
+    def update(k: Kind) -> None:
+        run(
+            base.model_copy(
+                update={
+                    "updates": 1,
+                    "sizes": [timed[k]],
+                    "contents_per_batch": k.contents,
+                    "parameters": k.parameters,
+                    "seed": next(seeds),
+                }
+            ),
+            False,
+        )
+
+    none = recipes.cut(base, 0)
+    calls = {START: lambda: run(none, True), "bare": lambda: run(none, False), **others}
+    calls |= {str(k): lambda k=k: update(k) for k in timed}
+    turns = side_by_side(calls, repeats=plan.turns, budget=plan.budget)
+    areas = {k: (k.size / side) ** 2 for k, side in timed.items()}
+    return {name: summary(turns[name]) for name in (START, *others)} | {
+        k: summary((turns[str(k)] - turns["bare"]) * area) for k, area in areas.items()
+    }
+
+
+def bfloat16_over_float32(turns: int) -> Timing:
+    """Ratio of the times of a convolution like VGG-16's in the two formats, turn by turn."""
+    x, weight = torch.rand(1, 128, 32, 32), torch.rand(128, 128, 3, 3)
+
+    def call(dtype: torch.dtype) -> Callable[[], object]:
+        a, b = (t.to(dtype, memory_format=torch.channels_last) for t in (x, weight))
+        return lambda: F.conv2d(a, b, padding=1)
+
+    seconds = side_by_side(
+        {"bfloat16": call(torch.bfloat16), "float32": call(torch.float32)}, repeats=turns
+    )
+    return summary(seconds["bfloat16"] / seconds["float32"])
+
+
+def cost(recipe: Adaptation, updates: int, seconds: Mapping[Kind | str, Timing]) -> float:
+    """Seconds of the first updates of a recipe, from those of each, `measure`d."""
+    steps = (seconds[kind(u, recipe)].median for u in range(1, updates + 1))
+    return seconds[START].median + sum(steps)
+
+
+def ratios(losses: pd.DataFrame) -> pd.DataFrame:
+    """Losses against the end of the paper's recipe on the same artwork.
+
+    Args:
+        losses: columns recipe, artwork, update, loss.
+
+    Returns:
+        The same rows with a column `log`, of loss / loss of the paper's recipe at its end.
+    """
+    paper = losses[losses["recipe"] == PAPER]
+    ends = paper[paper["update"] == paper["update"].max()].set_index("artwork")["loss"]
+    return losses.assign(log=np.log(losses["loss"] / losses["artwork"].map(ends)))
+
+
+def interval(logs: pd.DataFrame) -> Interval:
+    """Geometric mean over the artworks of the ratios, with its bootstrap interval.
+
+    Args:
+        logs: columns artwork, log; see `ratios`.
+    """
+    return Interval(*np.exp(bootstrap(logs, "log", ["artwork"])).tolist())
+
+
+def points(
+    losses: pd.DataFrame, known: Mapping[str, Adaptation], seconds: Mapping[Kind | str, Timing]
+) -> pd.DataFrame:
+    """One row per recipe and number of updates: columns recipe, update, seconds and ratio, the
+    geometric mean over the artworks of the loss over the end of the paper's recipe."""
+    logs = ratios(losses).groupby(["recipe", "update"], sort=False)["log"].mean()
+    table = np.exp(logs).rename("ratio").reset_index()
+    spent = [
+        cost(known[recipe], update, seconds)
+        for recipe, update in zip(table["recipe"], table["update"], strict=True)
+    ]
+    return table.assign(seconds=spent)[["recipe", "update", "seconds", "ratio"]]
+
+
+def efficient(table: pd.DataFrame) -> pd.DataFrame:
+    """The points that no other one beats in seconds or loss without losing in the other, by
+    rising seconds; of equal ones the first."""
+    ordered = table.sort_values(["seconds", "ratio"], kind="stable")
+    best_before = ordered["ratio"].cummin().shift(fill_value=np.inf)
+    return ordered[ordered["ratio"] < best_before]
+
+
+def cheapest(table: pd.DataFrame, limit: float = 1.0) -> pd.Series:
+    """The cheapest point whose ratio is within the limit: 1, no worse than the paper's end."""
+    within = efficient(table[table["ratio"] <= limit])
+    return within.iloc[0]
+
+
+def choice(table: pd.DataFrame, seconds: float) -> pd.Series | None:
+    """The rule: of the points that cost no more than `seconds`, the one of the lowest loss."""
+    affordable = efficient(table[table["seconds"] <= seconds])
+    return None if affordable.empty else affordable.iloc[-1]
+
+
+def verdict(ratio: Interval) -> str:
+    """How the loss compares with the paper's end, as far as the interval tells."""
+    if ratio.high <= 1:
+        return "no worse than"
+    return "worse than" if ratio.low > 1 else "not told apart from"
+
+
+def figure(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
+    """Loss over the end of the paper's recipe against seconds; both logarithmic.
+
+    Args:
+        table: from `points`.
+        marks: seconds drawn as upright lines, by label.
+    """
+    drawing, axis = plt.subplots(figsize=(8.4, 4.6), dpi=110)
+    colours = plt.get_cmap("tab20").colors
+    for k, (name, rows) in enumerate(table.groupby("recipe", sort=False)):
+        style = {"color": colours[k % 20], "marker": "osv^DPX*"[k % 8], "ms": 4, "lw": 0.8}
+        axis.plot(rows["seconds"], rows["ratio"], label=name, **style)
+    edge = efficient(table)
+    axis.step(edge["seconds"], edge["ratio"], where="post", color="k", lw=1.4, alpha=0.6, zorder=0)
+    for point in edge.itertuples():
+        text = f"{point.recipe}, {point.update}"
+        place = (point.seconds, point.ratio)
+        axis.annotate(text, place, (-3, -9), textcoords="offset points", ha="right", fontsize=6.5)
+    axis.axhline(1, color="k", lw=0.6, ls=":")
+    for label, seconds in marks.items():
+        axis.axvline(seconds, color="k", lw=0.6, ls="--")
+        place = (seconds, 0.98)
+        axis.annotate(
+            label, place, (-2, 0), axis.get_xaxis_transform(), "offset points",
+            rotation=90, va="top", ha="right", fontsize=6.5,
+        )  # fmt: skip
+    axis.set(xlabel="seconds", ylabel="loss over the paper recipe's", xscale="log", yscale="log")
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=6.5, bbox_to_anchor=(1.0, 1.0), loc="upper left")
+    drawing.tight_layout()
+    return drawing
