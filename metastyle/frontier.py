@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch.nn import functional as F
 
@@ -187,7 +188,8 @@ def verdict(ratio: Interval) -> str:
 
 
 def figure(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
-    """Loss over the end of the paper's recipe against seconds; both logarithmic.
+    """Loss over the end of the paper's recipe against seconds, both logarithmic; the efficient
+    points joined by steps and numbered by rising seconds.
 
     Args:
         table: from `points`.
@@ -200,10 +202,9 @@ def figure(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
         axis.plot(rows["seconds"], rows["ratio"], label=name, **style)
     edge = efficient(table)
     axis.step(edge["seconds"], edge["ratio"], where="post", color="k", lw=1.4, alpha=0.6, zorder=0)
-    for point in edge.itertuples():
-        text = f"{point.recipe}, {point.update}"
+    for number, point in enumerate(edge.itertuples(), start=1):
         place = (point.seconds, point.ratio)
-        axis.annotate(text, place, (-3, -9), textcoords="offset points", ha="right", fontsize=6.5)
+        axis.annotate(number, place, (-3, -9), textcoords="offset points", ha="right", fontsize=7)
     axis.axhline(1, color="k", lw=0.6, ls=":")
     for label, seconds in marks.items():
         axis.axvline(seconds, color="k", lw=0.6, ls="--")
@@ -213,8 +214,10 @@ def figure(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
             rotation=90, va="top", ha="right", fontsize=6.5,
         )  # fmt: skip
     axis.set(xlabel="seconds", ylabel="loss over the paper recipe's", xscale="log", yscale="log")
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_major_formatter("{x:g}")
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        side.set_major_formatter("{x:g}")
+        side.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.25)
     axis.legend(fontsize=6.5, bbox_to_anchor=(1.0, 1.0), loc="upper left")
     drawing.tight_layout()
