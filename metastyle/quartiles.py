@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+
+TICKS = (0, 3, 10, 25, 50, 100, 150, 200, 400, 1000, 2000)
 
 
 def quartile_bands(
@@ -22,7 +25,10 @@ def quartile_bands(
             axis.fill_between(median.index, low, high, alpha=0.15, lw=0)
         axis.set_xscale("symlog", linthresh=10)
         axis.set_yscale("log")
-        ticks = sorted({0, 10, 50, 100, 200, 400} & set().union(*(t[x] for t in tables.values())))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axis.yaxis.set_minor_formatter("{x:g}")
+        ticks = sorted(set(TICKS) & set().union(*(t[x] for t in tables.values())))
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
         axis.set_xlabel(x)
         axis.set_title(title, fontsize=9)
