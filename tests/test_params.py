@@ -19,9 +19,12 @@ from metastyle.errors import InputError
 from metastyle.figures import MetaFigure
 from metastyle.frontier import Frontier
 from metastyle.interpolation import Interpolation
+from metastyle.learning import Learning
 from metastyle.losses import Perceptual
 from metastyle.params import load, read
+from metastyle.pixels import Pixels
 from metastyle.recipes import Recipes
+from metastyle.styles_figure import StylesFigure
 from metastyle.timing import Table1
 from metastyle.training import MetaTraining
 from metastyle.trials import Trials
@@ -45,6 +48,9 @@ SECTIONS = {
     "comparison": Comparison,
     "interpolation": Interpolation,
     "video": Video,
+    "learning": Learning,
+    "pixels": Pixels,
+    "styles_figure": StylesFigure,
 }
 
 

@@ -75,8 +75,10 @@ def smoke(tmp_path_factory) -> Path:
 def rendered_names(params: Path = ROOT / "params.yaml") -> set[str]:
     names = {f"06_images_{name}" for name in load(params)["comparison"]["methods"]}
     names |= {f"11_trial_{name}" for name in load(params)["trials"]["names"]}
+    names |= {f"14_start_{arm}" for arm in load(params)["learning"]["arms"]}
     # Notebook 10 is run by `make bench`, not by the pipeline.
-    return {path.stem for path in NOTEBOOKS} - {"06_images", "10_speed", "11_trial"} | names
+    loops = {"06_images", "11_trial", "14_start"}
+    return {path.stem for path in NOTEBOOKS} - {"10_speed"} - loops | names
 
 
 def expand(stage: str) -> list[tuple[str, list[str]]]:
