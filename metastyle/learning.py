@@ -116,7 +116,8 @@ def learn(
             table is read from `cache`.
 
     Returns:
-        Columns update, photo (its name), loss, content, style (the two unweighted).
+        Columns update, photo (its place in `held_out`), loss, content, style (the two
+        unweighted).
     """
     c = common
 
@@ -132,8 +133,7 @@ def learn(
                     lambda content: evaluate(network, content, target, c.features, c.perceptual),
                     contents.split(1),
                 )
-                for file, loss in zip(held_out, losses, strict=True):
-                    rows.append({"update": update, "photo": file.name, **loss})
+                rows.extend({"update": update, "photo": k, **row} for k, row in enumerate(losses))
             if look:
                 look(update, network)
 

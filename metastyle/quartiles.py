@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-TICKS = (0, 3, 10, 25, 50, 100, 150, 200, 400, 1000, 2000)
+TICKS = (0, 3, 10, 25, 50, 100, 200, 400, 1000, 2000)
 
 
 def quartile_bands(
@@ -29,8 +29,9 @@ def quartile_bands(
         axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         axis.yaxis.set_minor_formatter("{x:g}")
         ticks = sorted(set(TICKS) & set().union(*(t[x] for t in tables.values())))
-        axis.set_xticks(ticks, [str(tick) for tick in ticks])
-        axis.set_xlabel(x)
+        axis.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+        axis.tick_params(axis="y", which="both", labelsize=7)
+        axis.set_xlabel(x, fontsize=8)
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.25)
     axes[0][-1].legend(fontsize=6.5)
