@@ -85,8 +85,8 @@ def test_a_curve_holds_the_losses_of_the_shorter_recipe(sets, vgg, perceptual, t
     save(tmp_path / "style.png", torch.rand(1, 3, 48, 48))
     rest = (sets["photo/inner"], torch.rand(1, 3, 48, 48), vgg, perceptual)
 
-    def curve(updates):
-        recipe = recipes.cut(plan.adapt, updates)
+    def curve(updates, **other):
+        recipe = recipes.cut(plan.adapt, updates).model_copy(update=other)
         return recipes.curve(
             new_network(0), tmp_path / "style.png", *rest, recipe, plan.watch, cache=tmp_path
         )
@@ -97,6 +97,8 @@ def test_a_curve_holds_the_losses_of_the_shorter_recipe(sets, vgg, perceptual, t
     assert curve(1)["loss"].tolist() == table["loss"].tolist()[:1]
     pd.testing.assert_frame_equal(curve(2), table)
     assert len(list(tmp_path.glob("tables/*.csv"))) == 2
+    other = curve(2, learning_rate=1e-2)
+    assert other["loss"].iloc[1] != table["loss"].iloc[1]
 
 
 def timing(seconds):
