@@ -20,6 +20,8 @@ from metastyle.figures import MetaFigure
 from metastyle.interpolation import Interpolation
 from metastyle.losses import Perceptual
 from metastyle.params import load, read
+from metastyle.pretraining import Pretraining
+from metastyle.reconstruction import Baselines
 from metastyle.timing import Table1
 from metastyle.training import MetaTraining
 from metastyle.trials import Trials
@@ -38,6 +40,8 @@ SECTIONS = {
     "validation": Validation,
     "benchmark": Benchmark,
     "table1": Table1,
+    "pretrain": Pretraining,
+    "baselines": Baselines,
     "comparison": Comparison,
     "interpolation": Interpolation,
     "video": Video,
