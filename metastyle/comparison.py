@@ -14,6 +14,8 @@ from torchvision.transforms.v2 import functional as F
 
 from metastyle import images, methods, metrics
 from metastyle.batches import draw
+from metastyle.intervals import Interval, bootstrap
+from metastyle.kept import fingerprint, kept_table
 from metastyle.losses import Perceptual
 from metastyle.methods import Method
 from metastyle.metrics import Metrics, Photo
@@ -128,6 +130,58 @@ def rendered(
             images.save(save[file], output)
         rows.append(metrics.measure(output, photo, wanted, vgg, perceptual, settings.metrics))
     return pd.DataFrame(rows, columns=MEASURES)
+
+
+def kept_rendering(
+    cache: Path,
+    decides: list[Any],
+    prepare: Callable[[Tensor], Any],
+    stylise: Callable[[Any, Tensor], Tensor],
+    artwork: Path,
+    photos: Mapping[Path, Photo],
+    vgg: VGG16,
+    perceptual: Perceptual,
+    settings: Comparison,
+    *,
+    figure: Sequence[tuple[Path, Path]] = (),
+) -> tuple[pd.DataFrame, dict[int, Path]]:
+    """`rendered`, unless an earlier call did it.
+
+    Args:
+        cache: a folder, see `training.cache_folder`.
+        decides: what `prepare` and `stylise` depend on, see `kept.fingerprint`.
+        figure: pairs; their images are kept too.
+
+    Returns:
+        The table, with the paths in columns `photo` and `artwork` before the measures; and the
+        files of the figure's images by their row there.
+    """
+    s = settings
+    rows = {k: photo for k, (photo, other) in enumerate(figure) if other == artwork}
+    known = [*decides, s.size, s.style_size, s.metrics, perceptual, vgg, artwork, [*photos]]
+    known.append({str(k): photo.name for k, photo in rows.items()})
+    folder = cache / "pictures" / fingerprint(*known)
+    files = {k: folder / f"{k}.png" for k in rows}
+    save = {photo: files[k] for k, photo in rows.items()}
+    given = prepare, stylise, artwork, photos, vgg, perceptual, settings
+    # The images are written before the table, so that they are there whenever it is.
+    table = kept_table(cache, known, lambda: rendered(*given, save=save))
+    table.insert(0, "photo", list(photos))
+    table.insert(1, "artwork", artwork)
+    return table, files
+
+
+def against(table: pd.DataFrame, other: pd.DataFrame) -> tuple[int, dict[str, Interval]]:
+    """How many pairs two tables share, and the mean difference there of each measure, the first
+    minus the other, with its interval over artists and photos.
+
+    Args:
+        table, other: columns photo, artwork, artist and `MEASURES`.
+    """
+    both = table.merge(other, on=["photo", "artwork", "artist"], suffixes=("", " other"))
+    for name in MEASURES:
+        both[name] -= both[f"{name} other"]
+    return len(both), {name: bootstrap(both, name, ["artist", "photo"]) for name in MEASURES}
 
 
 # What any method lies between: functions as `rendered` takes them.

@@ -17,7 +17,7 @@ from metastyle.transformer import TransformerNet, stylise, transform
 from metastyle.vgg import VGG16
 
 CONTENT_LAYER = "relu3_3"  # one of STYLE_LAYERS
-ALIKE = 0.02  # relative distance of the statistics of one style, resized twice
+ALIKE = 0.1  # relative distance of statistics: a style scaled twice stays below, others are above
 
 
 class Settings(Pretrained):
