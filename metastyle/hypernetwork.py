@@ -14,11 +14,15 @@ STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
 STATISTICS = 2 * (64 + 128 + 256 + 512)
 
 
+def statistics(features: dict[str, Tensor]) -> Tensor:
+    """Channel means, then deviations, layer by layer: features of N images -> (N, 1920)."""
+    return torch.cat([m.flatten(1) for k in STYLE_LAYERS for m in moments(features[k])], 1)
+
+
 @torch.no_grad()
 def style_statistics(vgg: VGG16, style: Tensor) -> Tensor:
-    """Channel means, then deviations, layer by layer: (1, 3, H, W) in [0, 1] -> (1920,)."""
-    features = vgg(style, STYLE_LAYERS)
-    return torch.cat([m.flatten() for layer in STYLE_LAYERS for m in moments(features[layer])])
+    """`statistics` of one image: (1, 3, H, W) in [0, 1] -> (1920,)."""
+    return statistics(vgg(style, STYLE_LAYERS))[0]
 
 
 class HyperNetwork(nn.Module):

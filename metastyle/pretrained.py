@@ -17,7 +17,7 @@ Network = TypeVar("Network", bound=nn.Module)
 class Pretrained(Section):
     """What the sections of such methods have in common."""
 
-    weights: Path | None = None  # from `trained_state`; None: random ones, for counting and timing
+    weights: Path | None = None  # what was trained; None: random ones, for counting and timing
     seed: int = 0  # of the random ones
     style_size: ImageSide  # pixels, shorter side of the painting
 
@@ -26,6 +26,13 @@ def trained_state(network: nn.Module) -> dict[str, Tensor]:
     """Everything of a network but its frozen parameters (VGG's), which need not be stored."""
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
     return {name: t for name, t in network.state_dict().items() if name not in frozen}
+
+
+def kept_state(network: nn.Module) -> dict[str, Tensor]:
+    """`trained_state` as results hold it: parameters in float16, an encoder's averages as they
+    are (the smallest would vanish)."""
+    parameters = {name for name, _ in network.named_parameters()}
+    return {n: t.half() if n in parameters else t for n, t in trained_state(network).items()}
 
 
 def assemble(

@@ -23,7 +23,9 @@ from metastyle.learning import Learning
 from metastyle.losses import Perceptual
 from metastyle.params import load, read
 from metastyle.pixels import Pixels
+from metastyle.pretraining import Pretraining
 from metastyle.recipes import Recipes
+from metastyle.reconstruction import Baselines
 from metastyle.styles_figure import StylesFigure
 from metastyle.timing import Table1
 from metastyle.training import MetaTraining
@@ -45,6 +47,8 @@ SECTIONS = {
     "frontier": Frontier,
     "benchmark": Benchmark,
     "table1": Table1,
+    "pretrain": Pretraining,
+    "baselines": Baselines,
     "comparison": Comparison,
     "interpolation": Interpolation,
     "video": Video,

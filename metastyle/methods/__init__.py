@@ -25,13 +25,15 @@ class _Names(Section):
 
 
 class Resources(NamedTuple):
-    """What methods share: the loss, photos to train on, and the style-neutral network."""
+    """What methods share: the loss, photos to train on and (`validation`) to tell by when to
+    stop, and the style-neutral network."""
 
     features: VGG16
     perceptual: Perceptual
     photos: Sequence[Path]
     start: TransformerNet
     adaptation: Adaptation
+    validation: Sequence[Path] = ()
 
 
 class Printed(NamedTuple):

@@ -1,9 +1,17 @@
 """Huang and Belongie 2017: channel means and deviations of the content set to the style's."""
 
 import torch
+from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, mirror_decoder
+from metastyle.autoencoders import (
+    AutoEncoder,
+    Encoder,
+    Shape,
+    in_multiples,
+    mirror_decoder,
+    normalise,
+)
 from metastyle.methods import Method, Printed, Resources
 from metastyle.moments import adain, moments
 from metastyle.params import Probability
@@ -20,9 +28,37 @@ class Settings(Pretrained):
     alpha: Probability  # 1: the style in full
 
 
-def new_network(settings: Settings, vgg: VGG16) -> AutoEncoder:
-    """To be trained, or restored."""
-    return AutoEncoder(Encoder(settings.encoder, BLOCKS, vgg), mirror_decoder(BLOCKS))
+def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> AutoEncoder:
+    """To be trained, or restored; its encoder normalised over photos where they are given."""
+    network = AutoEncoder(Encoder(settings.encoder, BLOCKS, vgg), mirror_decoder(BLOCKS))
+    if photos is not None:
+        normalise(network.encoder, photos)
+    return network
+
+
+def training_terms(
+    network: AutoEncoder, settings: Settings, vgg: VGG16, photos: Tensor, paintings: Tensor
+) -> dict[str, Tensor]:
+    """Equations 11 to 13: relu4_1 against AdaIN's answer t, and the moments of relu1_1 to 4_1
+    against the painting's. One painting per photo."""
+    with torch.no_grad():
+        wanted = [moments(features) for features in network.encoder(paintings)]
+        target = adain(network.encoder(photos)[-1], wanted[-1])
+    found = network.encoder(network.decoder(target))
+    style = torch.zeros((), device=target.device)
+    for features, painting in zip(found, wanted, strict=True):
+        for own, other in zip(moments(features), painting, strict=True):
+            style = style + (own - other).square().mean()
+    return {"content": (found[-1] - target).square().mean(), "style": style}
+
+
+def reconstruct(network: AutoEncoder, photos: Tensor) -> dict[str, Tensor]:
+    """Photos decoded as they were encoded, no style between, by the decoder's name."""
+
+    def transform(images):
+        return network.decoder(network.encoder(images)[-1])
+
+    return {"adain": in_multiples(transform, photos, 2 ** (BLOCKS - 1))}
 
 
 def build(settings: Settings, resources: Resources) -> Method:

@@ -16,6 +16,7 @@ from metastyle.autoencoders import (
     unused_layers,
 )
 from metastyle.methods import Method, Printed, Resources
+from metastyle.methods.gatys import total_variation
 from metastyle.moments import Moments, Spectrum, colour, moments, spectrum, whiten
 from metastyle.params import Probability
 from metastyle.patches import swap
@@ -62,10 +63,40 @@ def decorate(content: Tensor, style: Style, *, alpha: float, patch: int) -> Tens
     return colour(whitened.lerp(swapped, alpha), style.spectrum)
 
 
-def new_network(settings: Settings, vgg: VGG16) -> AutoEncoder:
-    """To be trained, or restored."""
+def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> AutoEncoder:
+    """To be trained, or restored. Its VGG is not a normalised one: photos change nothing."""
     encoder = Encoder(settings.encoder, BLOCKS, vgg, padding="zeros", pool="average")
     return AutoEncoder(encoder, SkipDecoder())
+
+
+def _decode(network: AutoEncoder, features: list[Tensor]) -> Tensor:
+    """With the photo as its own style the decorator changes nothing."""
+    *shallow, deep = features
+    return network.decoder(deep, [moments(f) for f in shallow])
+
+
+def training_terms(
+    network: AutoEncoder, settings: Settings, vgg: VGG16, photos: Tensor, paintings: Tensor
+) -> dict[str, Tensor]:
+    """An auto-encoder whose style is the photo itself: pixels in [0, 1], features of four layers
+    at VGG's `scale`, total variation. No painting is needed."""
+    with torch.no_grad():
+        wanted = network.encoder(photos)
+    found = _decode(network, wanted)
+    features = torch.zeros((), device=photos.device)
+    for own, other in zip(network.encoder(found), wanted, strict=True):
+        features = features + (own - other).square().mean()
+    pixels = (found - photos).square().mean()
+    return {"pixels": pixels, "features": features, "variation": total_variation(found)}
+
+
+def reconstruct(network: AutoEncoder, photos: Tensor) -> dict[str, Tensor]:
+    """Photos decoded as they were encoded, their own style, by the decoder's name."""
+
+    def transform(images):
+        return _decode(network, network.encoder(images))
+
+    return {"avatarnet": in_multiples(transform, photos, 2 ** (BLOCKS - 1))}
 
 
 def build(settings: Settings, resources: Resources) -> Method:

@@ -2,20 +2,26 @@
 
 from metastyle.adaptation import Updates, adapt
 from metastyle.methods import Method, Printed, Resources
+from metastyle.stopping import Stop, adapt_until_flat
 from metastyle.transformer import new_network, stylise
 
 
 class Settings(Updates):
-    """`methods.johnson`: its own updates; the rest is section `adapt`'s."""
+    """`methods.johnson`: its own updates, at most; the rest is section `adapt`'s."""
+
+    stop: Stop | None = None  # None: after just so many updates
 
 
 def build(settings: Settings, resources: Resources) -> Method:
-    r = resources
+    s, r = settings, resources
     training = r.adaptation.by(settings)
     scratch = new_network(training.seed).to(r.features.mean.device)
 
     def prepare(style):
-        return adapt(scratch, style, r.photos, r.features, r.perceptual, training).network
+        given = scratch, style, r.photos
+        if s.stop is None:
+            return adapt(*given, r.features, r.perceptual, training).network
+        return adapt_until_flat(*given, r.validation, r.features, r.perceptual, training, s.stop)
 
     return Method(
         label="Johnson et al. 2016",

@@ -1,27 +1,107 @@
 """Shen et al. 2018: a network that generates the transformation network of any style."""
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
 from pydantic import PositiveInt
+from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.hypernetwork import HyperNetwork, style_statistics
+from metastyle.checkpoint import load_tensors
+from metastyle.errors import InputError
+from metastyle.hypernetwork import STYLE_LAYERS, HyperNetwork, statistics, style_statistics
 from metastyle.methods import Method, Printed, Resources
 from metastyle.pretrained import Pretrained, assemble, count
-from metastyle.transformer import stylise
+from metastyle.transformer import TransformerNet, stylise, transform
+from metastyle.vgg import VGG16
+
+CONTENT_LAYER = "relu3_3"  # one of STYLE_LAYERS
+ALIKE = 0.1  # relative distance of statistics: a style scaled twice stays below, others are above
 
 
 class Settings(Pretrained):
-    """`methods.shen`."""
+    """`methods.shen`; `weights` holds generated networks, see `generate`."""
 
     width: PositiveInt  # hidden numbers per generated convolution; 128 in the paper
 
 
+def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> HyperNetwork:
+    """To be trained. There is no encoder to normalise: photos change nothing."""
+    return HyperNetwork(settings.width)
+
+
+def training_terms(
+    network: HyperNetwork, settings: Settings, vgg: VGG16, photos: Tensor, paintings: Tensor
+) -> dict[str, Tensor]:
+    """The perceptual loss of the network generated for one painting, (1, 3, H, W): relu3_3
+    against the photos', channel means and deviations of four layers against the painting's."""
+    with torch.no_grad():
+        wanted = vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
+        style = style_statistics(vgg, paintings)
+    parameters = dict(network.image_network.named_parameters()) | network(style)
+    found = vgg(torch.sigmoid(transform(parameters, photos)), STYLE_LAYERS)
+    content = (found[CONTENT_LAYER] - wanted).square().mean()
+    widths = [found[layer].shape[1] for layer in STYLE_LAYERS for _ in range(2)]
+    apart = (statistics(found) - style).split(widths, 1)
+    return {"content": content, "style": torch.stack([a.square().mean() for a in apart]).sum()}
+
+
+@torch.no_grad()
+def generate(
+    network: HyperNetwork, settings: Settings, vgg: VGG16, styles: Sequence[Tensor]
+) -> dict[str, Tensor]:
+    """What `build` restores: the generated networks of S styles, not what generated them.
+
+    Args:
+        styles: (1, 3, H, W) in [0, 1] each.
+
+    Returns:
+        In float16 the parameters by their names in TransformerNet, generated ones stacked to
+        (S, ...) and shared ones as they are; and `statistics`, (S, 1920), to know the styles by.
+    """
+    known = torch.stack([_statistics(style, settings, vgg) for style in styles])
+    parameters = {name: p.half() for name, p in network.image_network.named_parameters()}
+    generated = [{n: p.half() for n, p in network(style).items()} for style in known]
+    parameters |= {name: torch.stack([one[name] for one in generated]) for name in generated[0]}
+    return {"statistics": known, **parameters}
+
+
+def _statistics(style: Tensor, settings: Settings, vgg: VGG16) -> Tensor:
+    return style_statistics(vgg, F.resize(style, [settings.style_size], antialias=True))
+
+
+def _choose(path: Path, tensors: dict[str, Tensor], style: Tensor) -> TransformerNet:
+    """The generated network of the style whose statistics these are."""
+    known = tensors["statistics"].to(style.device)
+    apart, k = ((known - style).norm(dim=1) / style.norm()).min(0)
+    if apart > ALIKE:
+        raise InputError(
+            f"{path}: holds the networks of {len(known)} styles and not of this one; "
+            "generate it with the trained hypernetwork, which is not among the results"
+        )
+    network = TransformerNet()
+    for name, parameter in network.named_parameters():
+        value = tensors[name]
+        parameter.data.copy_(value if value.shape == parameter.shape else value[k])
+    return network.to(style.device)
+
+
 def build(settings: Settings, resources: Resources) -> Method:
     s, vgg = settings, resources.features
-    hyper = assemble(lambda: HyperNetwork(s.width), s, vgg.mean.device)
+    if s.weights is None:
+        hyper = assemble(lambda: new_network(s, vgg), s, vgg.mean.device)
+        network = hyper.network
+    else:
+        with torch.device("meta"):
+            hyper = new_network(s, vgg)  # only to be counted
+        tensors, _ = load_tensors(s.weights)
+
+        def network(style):
+            return _choose(s.weights, tensors, style)
 
     def prepare(style):
-        style = F.resize(style, [s.style_size], antialias=True)
-        return hyper.network(style_statistics(vgg, style))
+        return network(_statistics(style, s, vgg))
 
     return Method(
         label="Shen et al. 2018",

@@ -2,10 +2,19 @@
 
 import torch
 from pydantic import PositiveInt
+from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, normed_decoder
+from metastyle.autoencoders import (
+    AutoEncoder,
+    Encoder,
+    Shape,
+    in_multiples,
+    normalise,
+    normed_decoder,
+)
 from metastyle.methods import Method, Printed, Resources
+from metastyle.methods.gatys import total_variation
 from metastyle.patches import swap
 from metastyle.pretrained import Pretrained, assemble, count
 from metastyle.vgg import VGG16
@@ -20,9 +29,36 @@ class Settings(Pretrained):
     patch: PositiveInt  # side, in pixels of relu3_1
 
 
-def new_network(settings: Settings, vgg: VGG16) -> AutoEncoder:
-    """To be trained, or restored."""
-    return AutoEncoder(Encoder(settings.encoder, BLOCKS, vgg), normed_decoder())
+def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> AutoEncoder:
+    """To be trained, or restored; its encoder normalised over photos where they are given."""
+    network = AutoEncoder(Encoder(settings.encoder, BLOCKS, vgg), normed_decoder())
+    if photos is not None:
+        normalise(network.encoder, photos)
+    return network
+
+
+def training_terms(
+    network: AutoEncoder, settings: Settings, vgg: VGG16, photos: Tensor, paintings: Tensor
+) -> dict[str, Tensor]:
+    """The inverse network (section 3.3): latents of photos, of paintings, and of each photo
+    swapped with its painting are to come back from the image that it makes of them."""
+    with torch.no_grad():
+        plain = network.encoder(torch.cat([photos, paintings]))[-1]
+        pairs = zip(*(part.split(1) for part in plain.split(len(photos))), strict=True)
+        swapped = [swap(photo, painting, settings.patch) for photo, painting in pairs]
+        latents = torch.cat([plain, *swapped])
+    found = network.decoder(latents)
+    latent = (network.encoder(found)[-1] - latents).square().mean()
+    return {"latent": latent, "variation": total_variation(found)}
+
+
+def reconstruct(network: AutoEncoder, photos: Tensor) -> dict[str, Tensor]:
+    """Photos decoded as they were encoded, no style between, by the decoder's name."""
+
+    def transform(images):
+        return network.decoder(network.encoder(images)[-1])
+
+    return {"styleswap": in_multiples(transform, photos, 2 ** (BLOCKS - 1))}
 
 
 def build(settings: Settings, resources: Resources) -> Method:

@@ -1,10 +1,17 @@
 """Li et al. 2017: whitening and colouring of features at five levels, the deepest first."""
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, mirror_decoder
+from metastyle.autoencoders import (
+    AutoEncoder,
+    Encoder,
+    Shape,
+    in_multiples,
+    mirror_decoder,
+    normalise,
+)
 from metastyle.methods import Method, Printed, Resources
 from metastyle.moments import colour, spectrum, whiten
 from metastyle.params import Probability
@@ -21,12 +28,50 @@ class Settings(Pretrained):
     alpha: Probability  # 1: the style in full
 
 
-def new_network(settings: Settings, vgg: VGG16) -> nn.ModuleList:
-    """Five auto-encoders in the order of `LEVELS`, nothing shared; to be trained, or restored."""
-    return nn.ModuleList(
+def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> nn.ModuleList:
+    """Five auto-encoders in the order of `LEVELS`, nothing shared; to be trained, or restored.
+
+    The encoders are normalised over photos where they are given.
+    """
+    network = nn.ModuleList(
         AutoEncoder(Encoder(settings.encoder, level, vgg), mirror_decoder(level))
         for level in LEVELS
     )
+    if photos is not None:
+        for level in network:
+            normalise(level.encoder, photos)
+    return network
+
+
+def training_terms(
+    network: nn.ModuleList, settings: Settings, vgg: VGG16, photos: Tensor, paintings: Tensor
+) -> dict[str, Tensor]:
+    """Equation 1 of every level: pixels and deepest features of the reconstruction.
+
+    The levels share no parameter and Adam is blind to a loss's scale, so that training them
+    together is training each on its own. No painting is needed.
+    """
+    terms = {name: torch.zeros((), device=photos.device) for name in ("pixels", "features")}
+    for level in network:
+        with torch.no_grad():
+            wanted = level.encoder(photos)[-1]
+        found = level.decoder(wanted)
+        terms["pixels"] = terms["pixels"] + (found - photos).square().mean()
+        features = (level.encoder(found)[-1] - wanted).square().mean()
+        terms["features"] = terms["features"] + features
+    return terms
+
+
+def reconstruct(network: nn.ModuleList, photos: Tensor) -> dict[str, Tensor]:
+    """Photos decoded as they were encoded, no style between, by the decoder's name."""
+    return {
+        f"wct{depth}": in_multiples(
+            lambda images, level=level: level.decoder(level.encoder(images)[-1]),
+            photos,
+            2 ** (depth - 1),
+        )
+        for depth, level in zip(LEVELS, network, strict=True)
+    }
 
 
 def build(settings: Settings, resources: Resources) -> Method:

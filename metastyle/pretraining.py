@@ -1,0 +1,195 @@
+"""Training what methods train once for all styles, with a state that survives a kill."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from metastyle import batches
+from metastyle.batches import Augmentation, derive_seed
+from metastyle.checkpoint import load_tensors, save_tensors
+from metastyle.kept import fingerprint
+from metastyle.params import CropSide, Section
+from metastyle.pretrained import Pretrained, assemble, kept_state
+from metastyle.vgg import VGG16
+
+
+class Run(Section):
+    """One training, `pretrain.runs.<method>`.
+
+    photos, paintings: how many in a batch. style_every: so many iterations have the same
+    paintings. weights: of the loss's terms, by their names in the method's `training_terms`.
+    """
+
+    iterations: PositiveInt
+    size: CropSide  # pixels, side of the crops
+    photos: PositiveInt
+    paintings: NonNegativeInt
+    style_every: PositiveInt = 1
+    learning_rate: PositiveFloat  # of Adam at first; it falls along a cosine to 0
+    weights: dict[str, NonNegativeFloat]
+
+
+class Pretraining(Section):
+    """Section `pretrain`: what the runs share.
+
+    normalised_over: photos whose crops the encoders are normalised over.
+    """
+
+    seed: int
+    photos: Augmentation
+    paintings: Augmentation
+    normalised_over: PositiveInt
+    checkpoint_minutes: NonNegativeFloat
+    runs: dict[str, Run]
+
+
+class Trained(NamedTuple):
+    """The network, and a row per iteration: iteration, loss, and its terms without weights."""
+
+    network: nn.Module
+    log: pd.DataFrame
+
+
+def learning_rate(iteration: int, run: Run) -> float:
+    """Of an iteration, counted from 1."""
+    return run.learning_rate * (1 + math.cos(math.pi * (iteration - 1) / run.iterations)) / 2
+
+
+def draw(
+    iteration: int, run: Run, plan: Pretraining, photos: Sequence[Path], paintings: Sequence[Path]
+) -> tuple[Tensor, Tensor]:
+    """Crops of an iteration's photos and paintings, a function of the seed and the iteration;
+    the paintings (none: an empty tensor) stay for `style_every` iterations."""
+    seed = derive_seed(plan.seed, "photos", iteration)
+    contents = batches.batch(photos, run.photos, run.size, plan.photos, seed)
+    if run.paintings == 0:
+        return contents, contents[:0]
+    seed = derive_seed(plan.seed, "paintings", (iteration - 1) // run.style_every)
+    return contents, batches.batch(paintings, run.paintings, run.size, plan.paintings, seed)
+
+
+def pretrain(
+    method: ModuleType,
+    settings: Pretrained,
+    run: Run,
+    plan: Pretraining,
+    vgg: VGG16,
+    photos: Sequence[Path],
+    paintings: Sequence[Path],
+    *,
+    cache: Path | None = None,
+    callback: Callable[[dict[str, float]], None] | None = None,
+) -> Trained:
+    """Minimise the weighted sum of a method's `training_terms` by Adam.
+
+    Args:
+        method: of metastyle.methods, with `new_network` and `training_terms`.
+        photos, paintings: files of the training split.
+        cache: folder for the state, see `training.cache_folder`; written every
+            `checkpoint_minutes` and read at the start, so that the same call after a kill ends
+            with the same weights. No state is kept if None.
+        callback: called after each iteration with its row of the log.
+
+    Raises:
+        ValueError: the loss is not finite, or the terms are not those that have weights.
+    """
+    device = vgg.mean.device
+    seed = derive_seed(plan.seed, "normalised over")
+    seen = batches.batch(photos, plan.normalised_over, run.size, plan.photos, seed).to(device)
+    network = assemble(lambda: method.new_network(settings, vgg, seen), settings, device)
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.Adam(parameters.values(), lr=run.learning_rate, fused=True)
+
+    file, log = None, []
+    if cache:
+        shared = plan.model_copy(update={"runs": {}, "checkpoint_minutes": 0})
+        decides = [method.__name__, settings, run, shared, vgg, [*photos], [*paintings]]
+        file = cache / "pretrain" / fingerprint(*decides) / "state.safetensors"
+        if file.is_file():
+            log = _resume(file, parameters, optimiser)
+
+    saved = time.monotonic()
+    for iteration in range(len(log) + 1, run.iterations + 1):
+        contents, styles = (t.to(device) for t in draw(iteration, run, plan, photos, paintings))
+        terms = method.training_terms(network, settings, vgg, contents, styles)
+        if set(terms) != set(run.weights):
+            raise ValueError(f"weights of {sorted(run.weights)} for terms {sorted(terms)}")
+        loss = torch.stack([run.weights[name] * term for name, term in terms.items()]).sum()
+        if not loss.isfinite():
+            raise ValueError(f"the loss is {loss.item()} at iteration {iteration}")
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.param_groups[0]["lr"] = learning_rate(iteration, run)
+        optimiser.step()
+
+        log.append([iteration, loss.item(), *(terms[name].item() for name in run.weights)])
+        now = time.monotonic()
+        late = now - saved >= 60 * plan.checkpoint_minutes
+        if file and (late or iteration == run.iterations):
+            _save(file, parameters, optimiser, log)
+            saved = now
+        if callback:
+            callback(dict(zip(columns(run), log[-1], strict=True)))
+    return Trained(network, pd.DataFrame(log, columns=columns(run)).astype({"iteration": int}))
+
+
+def columns(run: Run) -> list[str]:
+    """Of the log."""
+    return ["iteration", "loss", *run.weights]
+
+
+def result(
+    method: ModuleType,
+    network: nn.Module,
+    settings: Pretrained,
+    vgg: VGG16,
+    styles: Sequence[Tensor],
+) -> dict[str, Tensor]:
+    """What is kept of a trained network: its own state, or what it generates for styles where
+    the method has a function `generate`."""
+    if hasattr(method, "generate"):
+        return method.generate(network, settings, vgg, styles)
+    return kept_state(network)
+
+
+def restore(method: ModuleType, settings: Pretrained, weights: Path, vgg: VGG16) -> nn.Module:
+    """The trained network of a method that keeps its own state.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    settings = settings.model_copy(update={"weights": weights})
+    return assemble(lambda: method.new_network(settings, vgg), settings, vgg.mean.device)
+
+
+def _save(
+    file: Path, parameters: dict[str, Tensor], optimiser: torch.optim.Adam, log: list
+) -> None:
+    tensors = {"log": torch.tensor(log, dtype=torch.float64)}
+    for name, parameter in parameters.items():
+        tensors[f"value/{name}"] = parameter
+        # A parameter that the loss does not see has no moments.
+        for key, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"{key}/{name}"] = value
+    save_tensors(file, tensors, {"kind": "resume state"})
+
+
+@torch.no_grad()
+def _resume(file: Path, parameters: dict[str, Tensor], optimiser: torch.optim.Adam) -> list:
+    tensors, _ = load_tensors(file)
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[f"value/{name}"])
+        if f"exp_avg/{name}" in tensors:
+            optimiser.state[parameter] = {
+                key: tensors[f"{key}/{name}"].to(parameter.device)
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            }
+    return tensors["log"].tolist()
