@@ -1,4 +1,4 @@
-"""Notebooks that read results which no full-size run has made yet run in the smoke pipeline only."""
+"""Notebooks that read results which no full-size run has made run in the smoke pipeline only."""
 
 from pathlib import Path
 
