@@ -13,12 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms.v2 import functional as F
 
 from metastyle import images, methods, metrics
-from metastyle.batches import draw
 from metastyle.intervals import Interval, bootstrap
 from metastyle.kept import fingerprint, kept_table
 from metastyle.losses import Perceptual
 from metastyle.methods import Method
 from metastyle.metrics import Metrics, Photo
+from metastyle.pairing import pairs
 from metastyle.params import ImageSide, Section
 from metastyle.vgg import VGG16
 
@@ -51,16 +51,6 @@ class Comparison(Section):
             if (getattr(self, name) or self.pairs) < self.pairs:
                 raise ValueError(f"{name} includes the figure's pairs and cannot be fewer")
         return self
-
-
-def pairs(
-    photos: Sequence[Path], artworks: Sequence[Path], count: int, seed: int
-) -> list[tuple[Path, Path]]:
-    """(photo, artwork) pairs: both are shuffled by the seed and dealt together; whichever ends
-    is dealt from the start again. A smaller count gives the first of a larger one's."""
-    photos = draw(photos, len(photos), seed)
-    artworks = draw(artworks, len(artworks), seed + 1)
-    return [(photos[k % len(photos)], artworks[k % len(artworks)]) for k in range(count)]
 
 
 def renderings(

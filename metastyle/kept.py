@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from torch import Tensor, nn
 
+from metastyle.checkpoint import load_tensors, save_tensors
 from metastyle.files import replacing
 from metastyle.params import Section
 
@@ -70,3 +71,23 @@ def kept_table(
         with replacing(file) as temporary:
             compute().to_csv(temporary, index=False)
     return pd.read_csv(file)
+
+
+def kept_tensors(
+    cache: Path | None, decides: list[Any], compute: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What `compute` returns, read back if an earlier call with the same `decides` wrote it.
+
+    Args:
+        cache: a folder, see `training.cache_folder`; None: nothing is kept.
+        decides: all that the tensors depend on, see `fingerprint`.
+
+    Returns:
+        The tensors, on the CPU, the same to the last bit whether computed or read.
+    """
+    if cache is None:
+        return {name: tensor.detach().cpu() for name, tensor in compute().items()}
+    file = cache / "tensors" / f"{fingerprint(*decides)}.safetensors"
+    if not file.is_file():
+        save_tensors(file, compute(), {"kind": "kept tensors"})
+    return load_tensors(file)[0]

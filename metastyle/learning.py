@@ -22,8 +22,7 @@ from metastyle.adaptation import (
 )
 from metastyle.batches import derive_seed
 from metastyle.gradients import each, mean_gradient
-from metastyle.kept import kept_table
-from metastyle.kept_tensors import kept_tensors
+from metastyle.kept import kept_table, kept_tensors
 from metastyle.losses import Perceptual, style_target
 from metastyle.params import ImageSide
 from metastyle.transformer import TransformerNet, new_network, stylise, transform

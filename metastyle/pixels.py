@@ -8,21 +8,23 @@ import torch
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from metastyle.comparison import Pairs
-from metastyle.kept_tensors import kept_tensors
+from metastyle.kept import kept_tensors
 from metastyle.losses import Perceptual, content_target, perceptual_loss, style_target
-from metastyle.params import ImageSide
+from metastyle.params import ImageSide, Section
 from metastyle.transformer import stylise
 from metastyle.vgg import VGG16
 
 
-class Pixels(Pairs):
+class Pixels(Section):
     """Section `pixels`.
 
-    steps, learning_rate: of Adam. style_size: shorter side of the painting, pixels. compare_at:
-    steps after which the starts are compared.
+    pairs: drawn from `seed`; size: pixels. steps, learning_rate: of Adam. style_size: shorter
+    side of the painting, pixels. compare_at: steps after which the starts are compared.
     """
 
+    pairs: PositiveInt
+    seed: int
+    size: ImageSide
     steps: PositiveInt
     learning_rate: PositiveFloat
     style_size: ImageSide
