@@ -31,10 +31,11 @@ repro: setup
 	dvc repro
 	@echo "Notebooks with their figures: rendered/*.ipynb    Images, curves, tables, networks: results/"
 
+# By two processes, a file at a time: most of the time goes to starting kernels, on one core.
 test: setup
 	ruff check
 	ruff format --check
-	pytest --nbval
+	pytest --nbval --numprocesses 2 --dist loadfile
 
 bench: setup
 	python -m metastyle.execute 10_speed
