@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +21,7 @@ Pool = Literal["max", "average"]
 
 CONVS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}  # per block
 CHANNELS = (64, 128, 256, 512, 512)  # of the blocks
+_VGG19_LAYERS = [f"{b}_{c}" for b, n in enumerate(CONVS["vgg19"], 1) for c in range(1, n + 1)]
 _FULLY_CONNECTED = (512 * 7 * 7, 4096, 4096, 1000)
 _POOLS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
@@ -29,8 +33,13 @@ def _conv_relu(inputs: int, outputs: int, padding: Padding) -> list[nn.Module]:
 class Encoder(nn.Module):
     """Frozen VGG up to relu{blocks}_1; answers with relu1_1, relu2_1, ... relu{blocks}_1.
 
-    `vgg16` has the weights of the given network. `vgg19` has the published shape and random
-    weights that keep the size of activations: good for counting and timing, not for images.
+    `vgg16` has the weights of the given network. `vgg19` has the published shape, and those of
+    a file with the names and the input of VGG-16's (conv1_1.weight ..., RGB 0..255); without one
+    random weights that keep the size of activations: good for counting and timing, not for
+    images.
+
+    Raises:
+        InputError: the file is missing or is not such a file.
     """
 
     def __init__(
@@ -41,6 +50,7 @@ class Encoder(nn.Module):
         *,
         padding: Padding = "reflect",
         pool: Pool = "max",
+        weights: Path | None = None,
     ) -> None:
         super().__init__()
         self.scale = vgg.scale
@@ -57,12 +67,21 @@ class Encoder(nn.Module):
         self.stages = nn.ModuleList(stages)
         for block in range(blocks):
             self.register_buffer(f"unit{block + 1}", torch.ones(CHANNELS[block], 1, 1))
-        self._fill(shape, vgg)
+        self._fill(shape, vgg, weights)
         self.requires_grad_(False)
 
     @torch.no_grad()
-    def _fill(self, shape: Shape, vgg: VGG16) -> None:
+    def _fill(self, shape: Shape, vgg: VGG16, weights: Path | None) -> None:
         convs = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        if shape == "vgg19" and weights:
+            try:
+                tensors = load_file(weights)
+                for conv, layer in zip(convs, _VGG19_LAYERS, strict=False):
+                    conv.weight.copy_(tensors[f"conv{layer}.weight"])
+                    conv.bias.copy_(tensors[f"conv{layer}.bias"] * vgg.scale)
+            except (SafetensorError, KeyError, OSError, RuntimeError) as error:
+                raise InputError(f"{weights}: not VGG-19 weights ({error}); correct it") from None
+            return
         if shape == "vgg19":
             for conv in convs:
                 nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
@@ -135,6 +154,18 @@ def _up(block: int, padding: Padding) -> list[nn.Module]:
     return layers
 
 
+@torch.no_grad()
+def _initialise(decoder: nn.Module) -> None:
+    """He et al.'s way, without which nine layers without norms let a signal fade; the last one
+    answers with grey at first."""
+    *convs, last = (module for module in decoder.modules() if isinstance(module, nn.Conv2d))
+    for conv in convs:
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        nn.init.zeros_(conv.bias)
+    nn.init.xavier_normal_(last.weight, gain=0.1)
+    nn.init.constant_(last.bias, 0.5)
+
+
 def mirror_decoder(blocks: int) -> nn.Sequential:
     """WCT's decoder of relu{blocks}_1 (Li et al. 2017); AdaIN's for blocks = 4.
 
@@ -144,7 +175,9 @@ def mirror_decoder(blocks: int) -> nn.Sequential:
     for block in range(blocks, 1, -1):
         layers += _up(block, "reflect")
     last = nn.Conv2d(CHANNELS[0], 3, 3, padding=1, padding_mode="reflect")
-    return nn.Sequential(*layers, last)
+    decoder = nn.Sequential(*layers, last)
+    _initialise(decoder)
+    return decoder
 
 
 class SkipDecoder(nn.Module):
@@ -154,6 +187,7 @@ class SkipDecoder(nn.Module):
         super().__init__()
         self.stages = nn.ModuleList(nn.Sequential(*_up(block, "zeros")) for block in (4, 3, 2))
         self.last = nn.Sequential(*_conv_relu(64, 64, "zeros"), nn.Conv2d(64, 3, 7, padding=3))
+        _initialise(self)
 
     def forward(self, features: Tensor, styles: list[Moments]) -> Tensor:
         """(N, 512, h, w) and the style's moments at relu1_1, 2_1, 3_1 -> (N, 3, 8h, 8w)."""

@@ -212,5 +212,5 @@ def deviation(name: str, params: str | Path, vgg: VGG16, size: int) -> dict[str,
         return None
     return {
         "images": counts(name, params, vgg, size),
-        "timed": counts(name, params, vgg, size, encoder="vgg19"),
+        "timed": counts(name, params, vgg, size, encoder="vgg19", vgg19=None),
     }

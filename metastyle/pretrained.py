@@ -20,6 +20,7 @@ class Pretrained(Section):
     weights: Path | None = None  # what was trained; None: random ones, for counting and timing
     seed: int = 0  # of the random ones
     style_size: ImageSide  # pixels, shorter side of the painting
+    vgg19: Path | None = None  # weights of an encoder `vgg19`, see autoencoders.Encoder
 
 
 def trained_state(network: nn.Module) -> dict[str, Tensor]:

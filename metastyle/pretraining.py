@@ -1,6 +1,5 @@
 """Training what methods train once for all styles, with a state that survives a kill."""
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from metastyle import batches
 from metastyle.batches import Augmentation, derive_seed
 from metastyle.checkpoint import load_tensors, save_tensors
+from metastyle.errors import InputError
 from metastyle.kept import fingerprint
 from metastyle.params import CropSide, Section
 from metastyle.pretrained import Pretrained, assemble, kept_state
@@ -33,7 +33,9 @@ class Run(Section):
     photos: PositiveInt
     paintings: NonNegativeInt
     style_every: PositiveInt = 1
-    learning_rate: PositiveFloat  # of Adam at first; it falls along a cosine to 0
+    learning_rate: PositiveFloat  # of Adam
+    warmup: NonNegativeInt
+    decay: NonNegativeFloat
     weights: dict[str, NonNegativeFloat]
 
 
@@ -59,8 +61,12 @@ class Trained(NamedTuple):
 
 
 def learning_rate(iteration: int, run: Run) -> float:
-    """Of an iteration, counted from 1."""
-    return run.learning_rate * (1 + math.cos(math.pi * (iteration - 1) / run.iterations)) / 2
+    """Linear warm-up, then learning_rate / (1 + decay * iteration); iterations from 1.
+
+    It does not know where the run ends, so that one for more iterations can go on from it.
+    """
+    warm = min(1.0, iteration / run.warmup) if run.warmup else 1.0
+    return warm * run.learning_rate / (1 + run.decay * iteration)
 
 
 def draw(
@@ -94,11 +100,13 @@ def pretrain(
         method: of metastyle.methods, with `new_network` and `training_terms`.
         photos, paintings: files of the training split.
         cache: folder for the state, see `training.cache_folder`; written every
-            `checkpoint_minutes` and read at the start, so that the same call after a kill ends
-            with the same weights. No state is kept if None.
+            `checkpoint_minutes` and at the end, read at the start, so that the same call after
+            a kill ends with the same weights, and one for more iterations goes on from a
+            finished one. No state is kept if None.
         callback: called after each iteration with its row of the log.
 
     Raises:
+        InputError: the state has gone further than is asked for.
         ValueError: the loss is not finite, or the terms are not those that have weights.
     """
     device = vgg.mean.device
@@ -111,10 +119,16 @@ def pretrain(
     file, log = None, []
     if cache:
         shared = plan.model_copy(update={"runs": {}, "checkpoint_minutes": 0})
-        decides = [method.__name__, settings, run, shared, vgg, [*photos], [*paintings]]
+        open_ended = run.model_copy(update={"iterations": 1})
+        decides = [method.__name__, settings, open_ended, shared, vgg, [*photos], [*paintings]]
         file = cache / "pretrain" / fingerprint(*decides) / "state.safetensors"
         if file.is_file():
             log = _resume(file, parameters, optimiser)
+    if len(log) > run.iterations:
+        raise InputError(
+            f"{file}: has gone {len(log)} iterations; ask for as many under pretrain.runs, or "
+            "remove it"
+        )
 
     saved = time.monotonic()
     for iteration in range(len(log) + 1, run.iterations + 1):

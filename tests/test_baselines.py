@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.nn import functional as F
 
 from metastyle import methods
@@ -79,6 +80,24 @@ def test_encoder_is_the_vgg_of_the_losses(vgg):
     names = [f"relu{block}_1" for block in range(1, 6)]
     for ours, expected in zip(encoder(image), vgg(image, names).values(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_vgg19_takes_weights_from_a_file(vgg, tmp_path):
+    """VGG-19 with VGG-16's weights and a fourth convolution that does nothing is VGG-16."""
+    path = tmp_path / "vgg19.safetensors"
+    names = [name.removeprefix("weight") for name, _ in vgg.named_buffers() if "weight" in name]
+    tensors = {f"conv{k}.weight": vgg.get_buffer(f"weight{k}").contiguous() for k in names}
+    tensors |= {f"conv{k}.bias": vgg.get_buffer(f"bias{k}") / vgg.scale for k in names}
+    nothing = torch.zeros(256, 256, 3, 3)
+    nothing[range(256), range(256), 1, 1] = 1
+    tensors |= {"conv3_4.weight": nothing, "conv3_4.bias": torch.zeros(256)}
+    save_file(tensors, path)
+    image = torch.rand(1, 3, 32, 32)
+    made = [Encoder("vgg19", 4, vgg, weights=path), Encoder("vgg16", 4, vgg)]
+    for found, expected in zip(*(encoder(image) for encoder in made), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match=r"vgg19\.safetensors: not VGG-19 weights"):
+        Encoder("vgg19", 5, vgg, weights=path)  # conv4_4 is not there
 
 
 def test_random_vgg19_keeps_the_size_of_activations(vgg):

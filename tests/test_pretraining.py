@@ -59,12 +59,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(name, plan, vgg, sets, tm
 
     with pytest.raises(KeyboardInterrupt):
         train(name, plan, vgg, sets, run, cache=tmp_path, callback=kill)
+    part = run.model_copy(update={"iterations": 3})
+    train(name, plan, vgg, sets, part, cache=tmp_path, callback=kill)
     resumed = train(name, plan, vgg, sets, run, cache=tmp_path, callback=kill)
     assert seen == [1, 2, 3, 4]
     assert resumed.log.equals(whole.log) and resumed.log["iteration"].tolist() == [1, 2, 3, 4]
     expected = whole.network.state_dict()
     for key, value in resumed.network.state_dict().items():
         assert torch.equal(value, expected[key]), key
+    with pytest.raises(InputError, match=r"state\.safetensors: has gone 4 iterations"):
+        train(name, plan, vgg, sets, run.model_copy(update={"iterations": 3}), cache=tmp_path)
     other = run.model_copy(update={"learning_rate": 1e-5})
     train(name, plan, vgg, sets, other, cache=tmp_path, callback=lambda row: seen.append("new"))
     assert seen[4:] == ["new"] * 4
@@ -72,7 +76,7 @@ def test_a_killed_training_goes_on_to_the_same_weights(name, plan, vgg, sets, tm
 
 @EACH
 def test_training_learns_and_leaves_vgg_alone(name, plan, vgg, sets):
-    run = plan.runs[name].model_copy(update={"learning_rate": 2e-3})
+    run = plan.runs[name].model_copy(update={"learning_rate": 3e-4})
     network = MODULES[name].new_network(settings(name), vgg)
     torch.manual_seed(0)
     contents, paintings = draw(1, run, plan, sets["photo/inner"][:4], sets["artwork/train"][:4])
@@ -80,7 +84,7 @@ def test_training_learns_and_leaves_vgg_alone(name, plan, vgg, sets):
     frozen = [p.clone() for p in network.parameters() if not p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=run.learning_rate)
     losses = []
-    for _ in range(6):
+    for _ in range(8):
         terms = MODULES[name].training_terms(network, settings(name), vgg, contents, paintings)
         assert set(terms) == set(run.weights)
         loss = sum(run.weights[key] * term for key, term in terms.items())
@@ -88,7 +92,7 @@ def test_training_learns_and_leaves_vgg_alone(name, plan, vgg, sets):
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.95 * losses[0]
+    assert losses[-1] < 0.97 * losses[0]
     still = [p for p in network.parameters() if not p.requires_grad]
     assert all(torch.equal(a, b) for a, b in zip(frozen, still, strict=True))
 
@@ -115,6 +119,7 @@ def test_terms_vanish_where_the_answer_is_the_wanted_one(vgg):
     network.decoder = Answer(paintings)
     terms = adain.training_terms(network, None, vgg, photos, paintings)
     assert terms["style"] < 1e-10 < terms["content"]
+    assert terms["pixels"].item() == pytest.approx((paintings - photos).square().mean().item())
     # A photo that is its own style asks for itself.
     network.decoder = Answer(photos)
     terms = adain.training_terms(network, None, vgg, photos, photos)
@@ -177,11 +182,11 @@ def test_batches_are_a_function_of_the_iteration_and_styles_stay(plan, sets):
     assert len(draw(1, none, plan, *files)[1]) == 0
 
 
-def test_the_rate_falls_along_a_cosine(plan):
-    run = plan.runs["wct"].model_copy(update={"iterations": 5, "learning_rate": 4.0})
-    rates = [learning_rate(k, run) for k in range(1, 7)]
-    assert rates[0] == 4 and rates[5] == pytest.approx(0)
-    assert rates[1] + rates[4] == pytest.approx(4)
+def test_the_rate_rises_and_decays(plan):
+    run = plan.runs["wct"].model_copy(update={"learning_rate": 6.0, "warmup": 2, "decay": 0.5})
+    assert [learning_rate(k, run) for k in (1, 2, 4)] == pytest.approx([2, 3, 2])
+    run = run.model_copy(update={"warmup": 0, "decay": 0})
+    assert [learning_rate(k, run) for k in (1, 1000)] == [6, 6]
 
 
 def test_a_term_without_a_weight_is_refused(plan, vgg, sets):
@@ -190,7 +195,7 @@ def test_a_term_without_a_weight_is_refused(plan, vgg, sets):
         train("styleswap", plan, vgg, sets, run)
 
 
-@pytest.mark.parametrize("name", ["wct", "adain", "avatarnet", "styleswap"])
+@pytest.mark.parametrize("name", ["wct", "avatarnet"])
 def test_what_is_kept_reconstructs_as_what_was_trained(name, plan, vgg, sets, tmp_path):
     module, path = MODULES[name], tmp_path / "network.safetensors"
     network, _ = train(name, plan, vgg, sets)
@@ -240,4 +245,6 @@ def test_every_held_out_style_is_told_apart(vgg, sets):
 def test_pretraining_names_are_methods(plan):
     for name, run in plan.runs.items():
         assert set(run.weights) and hasattr(MODULES[name], "training_terms")
-    assert pretraining.columns(plan.runs["adain"]) == ["iteration", "loss", "content", "style"]
+    assert pretraining.columns(plan.runs["adain"]) == [
+        "iteration", "loss", "content", "style", "pixels",
+    ]  # fmt: skip

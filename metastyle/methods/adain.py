@@ -30,7 +30,8 @@ class Settings(Pretrained):
 
 def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> AutoEncoder:
     """To be trained, or restored; its encoder normalised over photos where they are given."""
-    network = AutoEncoder(Encoder(settings.encoder, BLOCKS, vgg), mirror_decoder(BLOCKS))
+    encoder = Encoder(settings.encoder, BLOCKS, vgg, weights=settings.vgg19)
+    network = AutoEncoder(encoder, mirror_decoder(BLOCKS))
     if photos is not None:
         normalise(network.encoder, photos)
     return network
@@ -40,16 +41,23 @@ def training_terms(
     network: AutoEncoder, settings: Settings, vgg: VGG16, photos: Tensor, paintings: Tensor
 ) -> dict[str, Tensor]:
     """Equations 11 to 13: relu4_1 against AdaIN's answer t, and the moments of relu1_1 to 4_1
-    against the painting's. One painting per photo."""
+    against the painting's. One painting per photo.
+
+    `pixels` is ours: the photo decoded as it was encoded, against itself, which teaches a
+    short training what features look like.
+    """
     with torch.no_grad():
         wanted = [moments(features) for features in network.encoder(paintings)]
-        target = adain(network.encoder(photos)[-1], wanted[-1])
+        plain = network.encoder(photos)[-1]
+        target = adain(plain, wanted[-1])
     found = network.encoder(network.decoder(target))
     style = torch.zeros((), device=target.device)
     for features, painting in zip(found, wanted, strict=True):
         for own, other in zip(moments(features), painting, strict=True):
             style = style + (own - other).square().mean()
-    return {"content": (found[-1] - target).square().mean(), "style": style}
+    content = (found[-1] - target).square().mean()
+    pixels = (network.decoder(plain) - photos).square().mean()
+    return {"content": content, "style": style, "pixels": pixels}
 
 
 def reconstruct(network: AutoEncoder, photos: Tensor) -> dict[str, Tensor]:

@@ -65,7 +65,8 @@ def decorate(content: Tensor, style: Style, *, alpha: float, patch: int) -> Tens
 
 def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> AutoEncoder:
     """To be trained, or restored. Its VGG is not a normalised one: photos change nothing."""
-    encoder = Encoder(settings.encoder, BLOCKS, vgg, padding="zeros", pool="average")
+    options = {"padding": "zeros", "pool": "average", "weights": settings.vgg19}
+    encoder = Encoder(settings.encoder, BLOCKS, vgg, **options)
     return AutoEncoder(encoder, SkipDecoder())
 
 

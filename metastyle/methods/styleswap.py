@@ -31,7 +31,8 @@ class Settings(Pretrained):
 
 def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> AutoEncoder:
     """To be trained, or restored; its encoder normalised over photos where they are given."""
-    network = AutoEncoder(Encoder(settings.encoder, BLOCKS, vgg), normed_decoder())
+    encoder = Encoder(settings.encoder, BLOCKS, vgg, weights=settings.vgg19)
+    network = AutoEncoder(encoder, normed_decoder())
     if photos is not None:
         normalise(network.encoder, photos)
     return network

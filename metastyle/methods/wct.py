@@ -34,7 +34,9 @@ def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) ->
     The encoders are normalised over photos where they are given.
     """
     network = nn.ModuleList(
-        AutoEncoder(Encoder(settings.encoder, level, vgg), mirror_decoder(level))
+        AutoEncoder(
+            Encoder(settings.encoder, level, vgg, weights=settings.vgg19), mirror_decoder(level)
+        )
         for level in LEVELS
     )
     if photos is not None:
