@@ -189,6 +189,12 @@ def test_the_rate_rises_and_decays(plan):
     assert [learning_rate(k, run) for k in (1, 1000)] == [6, 6]
 
 
+def test_vgg19_without_weights_trains_nothing(plan, vgg, sets):
+    blind = settings("adain").model_copy(update={"encoder": "vgg19"})
+    with pytest.raises(InputError, match=r"adain: an encoder `vgg19` needs its weights"):
+        pretrain(adain, blind, plan.runs["adain"], plan, vgg, sets["photo/inner"], [])
+
+
 def test_a_term_without_a_weight_is_refused(plan, vgg, sets):
     run = plan.runs["styleswap"].model_copy(update={"weights": {"latent": 1.0}})
     with pytest.raises(ValueError, match=r"weights of \['latent'\] for terms .*'variation'"):
