@@ -157,12 +157,12 @@ def _up(block: int, padding: Padding) -> list[nn.Module]:
 @torch.no_grad()
 def _initialise(decoder: nn.Module) -> None:
     """He et al.'s way, without which nine layers without norms let a signal fade; the last one
-    answers with grey at first."""
+    begins so small that images are about grey."""
     *convs, last = (module for module in decoder.modules() if isinstance(module, nn.Conv2d))
     for conv in convs:
         nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
         nn.init.zeros_(conv.bias)
-    nn.init.xavier_normal_(last.weight, gain=0.1)
+    nn.init.xavier_normal_(last.weight, gain=0.02)
     nn.init.constant_(last.bias, 0.5)
 
 

@@ -207,10 +207,11 @@ def counts(name: str, params: str | Path, vgg: VGG16, size: int, **changes: Any)
 
 def deviation(name: str, params: str | Path, vgg: VGG16, size: int) -> dict[str, dict] | None:
     """`counts` of the network that makes the images and of the one that Table 1 times, where
-    they differ: in their encoder."""
+    they differ: in an encoder deeper than relu3_3."""
     if "encoder" not in import_module(f"metastyle.methods.{name}").Settings.model_fields:
         return None
-    return {
+    found = {
         "images": counts(name, params, vgg, size),
         "timed": counts(name, params, vgg, size, encoder="vgg19", vgg19=None),
     }
+    return None if found["images"] == found["timed"] else found

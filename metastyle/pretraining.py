@@ -106,9 +106,15 @@ def pretrain(
         callback: called after each iteration with its row of the log.
 
     Raises:
-        InputError: the state has gone further than is asked for.
+        InputError: the state has gone further than is asked for, or the encoder is VGG-19
+            without weights.
         ValueError: the loss is not finite, or the terms are not those that have weights.
     """
+    if getattr(settings, "encoder", None) == "vgg19" and settings.vgg19 is None:
+        raise InputError(
+            f"{method.__name__}: an encoder `vgg19` needs its weights; name their file under "
+            "`vgg19`, or choose `vgg16`"
+        )
     device = vgg.mean.device
     seed = derive_seed(plan.seed, "normalised over")
     seen = batches.batch(photos, plan.normalised_over, run.size, plan.photos, seed).to(device)

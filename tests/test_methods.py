@@ -152,7 +152,8 @@ def test_gatys_lowers_its_loss_in_just_so_many_evaluations(vgg, perceptual, sets
 @pytest.mark.parametrize("name", methods.names(SMOKE))
 def test_every_method_keeps_the_interface(name, vgg, perceptual, sets):
     adaptation = read(SMOKE, "adapt", Adaptation)
-    resources = methods.Resources(vgg, perceptual, sets["photo/inner"], new_network(0), adaptation)
+    photos = sets["photo/inner"], sets["photo/validation"]
+    resources = methods.Resources(vgg, perceptual, photos[0], new_network(0), adaptation, photos[1])
     method = methods.load(name, SMOKE, resources)
     style = images.load(sets["artwork/train"][0], 48)
     contents = torch.rand(2, 3, 33, 50)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from conftest import SMOKE
+from test_baselines import dense_swap
 from torch import nn
 
 from metastyle import images, methods, pretraining
@@ -108,7 +109,10 @@ def test_terms_vanish_where_the_answer_is_the_wanted_one(vgg):
     assert terms["pixels"] == 0 and terms["features"] < 1e-10
     levels[0].decoder = Answer(photos + 0.1)
     terms = wct.training_terms(levels, None, vgg, photos, paintings)
-    assert terms["pixels"].item() == pytest.approx(0.01) and terms["features"] > 1e-3
+    assert terms["pixels"].item() == pytest.approx(0.01)
+    deep = [levels[0].encoder(x)[1] for x in (photos + 0.1, photos)]
+    expected = (deep[0] - deep[1]).square().mean().item()
+    assert terms["features"].item() == pytest.approx(expected, rel=1e-4) and expected > 1e-3
 
     network = AutoEncoder(Encoder("vgg16", 4, vgg), Answer(photos))
     terms = avatarnet.training_terms(network, None, vgg, photos, paintings)
@@ -131,7 +135,10 @@ def test_terms_vanish_where_the_answer_is_the_wanted_one(vgg):
     terms = styleswap.training_terms(network, swap, vgg, photos, photos)
     assert terms["latent"] < 1e-8
     mixed = styleswap.training_terms(network, swap, vgg, photos, paintings)
-    assert mixed["latent"] > 1e-3
+    plain, styles = (network.encoder(x)[-1] for x in (photos, paintings))
+    swapped = [dense_swap(*pair, 3) for pair in zip(plain.split(1), styles.split(1), strict=True)]
+    answered = torch.cat([plain] * 3) - torch.cat([plain, styles, *swapped])
+    assert mixed["latent"].item() == pytest.approx(answered.square().mean().item(), rel=1e-4)
 
 
 def test_adains_style_term_is_the_moments_by_hand(vgg):
@@ -187,6 +194,12 @@ def test_the_rate_rises_and_decays(plan):
     assert [learning_rate(k, run) for k in (1, 2, 4)] == pytest.approx([2, 3, 2])
     run = run.model_copy(update={"warmup": 0, "decay": 0})
     assert [learning_rate(k, run) for k in (1, 1000)] == [6, 6]
+
+
+def test_vgg19_without_weights_trains_nothing(plan, vgg, sets):
+    blind = settings("adain").model_copy(update={"encoder": "vgg19"})
+    with pytest.raises(InputError, match=r"adain: an encoder `vgg19` needs its weights"):
+        pretrain(adain, blind, plan.runs["adain"], plan, vgg, sets["photo/inner"], [])
 
 
 def test_a_term_without_a_weight_is_refused(plan, vgg, sets):
