@@ -31,11 +31,11 @@ repro: setup
 	dvc repro
 	@echo "Notebooks with their figures: rendered/*.ipynb    Images, curves, tables, networks: results/"
 
-# By two processes, a file at a time: most of the time goes to starting kernels, on one core.
+# By two processes of a core each, a file at a time: most of the time goes to starting kernels.
 test: setup
 	ruff check
 	ruff format --check
-	pytest --nbval --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 pytest --nbval --numprocesses 2 --dist loadfile
 
 bench: setup
 	python -m metastyle.execute 10_speed

@@ -1,8 +1,13 @@
 """Images side by side: one core each, in order, and no trace left in the caller's thread."""
 
+import os
+import subprocess
+import sys
 import threading
 
+import pytest
 import torch
+from conftest import ROOT
 
 from metastyle import gradients
 
@@ -44,3 +49,17 @@ def test_gradient_of_a_batch_is_the_mean_over_its_images():
     torch.testing.assert_close(gradient["a"], expected)
     assert torch.equal(gradient["b"], torch.zeros(3))  # a parameter that the loss does not use
     torch.testing.assert_close(report, 2 * (batch @ w["a"]).square().mean())
+
+
+@pytest.mark.skipif(torch.get_num_threads() > 1, reason="these tests have several cores already")
+def test_with_two_cores():
+    files = ["tests/test_gradients.py", "tests/test_bilevel.py"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", *files],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "1 skipped" in done.stdout
