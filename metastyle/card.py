@@ -21,6 +21,12 @@ def fingerprint(parameters: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def order(settings: MetaTraining) -> str:
+    """In words, e.g. "second for 3,200 iterations, then first"."""
+    exact = settings.exact_iterations
+    return settings.order + (f" for {exact:,} iterations, then first" if exact is not None else "")
+
+
 def licences(files: Sequence[Path], sources: pd.DataFrame) -> Counter[str]:
     """How many of the files come under which class of licence.
 
@@ -52,7 +58,7 @@ def card(
     rows = {
         "network": f"image transformation network, {count:,} parameters, "
         f"SHA-256 `{fingerprint(parameters)[:16]}`",
-        "trained by": f"Algorithm 1 of the paper, order {s.order}, T = {s.inner_steps}, "
+        "trained by": f"Algorithm 1 of the paper, order {order(s)}, T = {s.inner_steps}, "
         f"inner parameters {s.inner_parameters}, δ = {s.inner_learning_rate:g}",
         "steps": f"{len(log):,} outer iterations of {s.styles_per_iteration} style(s) with {batch} "
         f"photos, {s.size} px{finish}",

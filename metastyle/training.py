@@ -50,6 +50,7 @@ class MetaTraining(Section):
     inner_learning_rate: NonNegativeFloat
     inner_parameters: ParameterSet
     order: Order
+    exact_iterations: NonNegativeInt | None = None  # later ones are of first order; None: `order`
     learning_rate: PositiveFloat
     warmup: NonNegativeInt
     style_warmup: NonNegativeInt
@@ -122,6 +123,12 @@ def crop_size(iteration: int, settings: MetaTraining) -> int:
     return s.size if iteration <= s.iterations - s.last_iterations else s.last_size or s.size
 
 
+def order(iteration: int, settings: MetaTraining) -> Order:
+    """Order of the meta-gradient; iterations from 1."""
+    exact = settings.exact_iterations
+    return settings.order if exact is None or iteration <= exact else "first"
+
+
 def learning_rate(iteration: int, settings: MetaTraining) -> float:
     """Linear warm-up, then learning_rate / (1 + decay * iteration); iterations from 1."""
     warm = min(1.0, iteration / settings.warmup) if settings.warmup else 1.0
@@ -184,7 +191,7 @@ def meta_train(
         tasks = draw_tasks(iteration, images, s, features, perceptual)
         loss = task_loss(features, perceptual_at(iteration, s, perceptual))
         gradient, reports = meta_gradient(
-            theta, tasks, loss, delta=s.inner_learning_rate, order=s.order, inner=inner
+            theta, tasks, loss, delta=s.inner_learning_rate, order=order(iteration, s), inner=inner
         )
         for name, tensor in theta.items():
             tensor.grad = gradient[name]
