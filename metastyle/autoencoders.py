@@ -220,11 +220,16 @@ def normed_decoder() -> nn.Sequential:
 
 
 class AutoEncoder(nn.Module):
-    """An encoder and a decoder of its deepest features; what lies between is the method's."""
+    """An encoder and a decoder of its deepest features; what lies between is the method's.
 
-    def __init__(self, encoder: Encoder, decoder: nn.Module) -> None:
+    photos: RGB in [0, 1], (N, 3, H, W), over which the encoder is normalised; None: it is not.
+    """
+
+    def __init__(self, encoder: Encoder, decoder: nn.Module, photos: Tensor | None = None) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
+        if photos is not None:
+            normalise(encoder, photos)
 
 
 @torch.no_grad()

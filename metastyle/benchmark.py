@@ -144,7 +144,7 @@ def cosine(a: Parameters, b: Parameters) -> float:
 
 
 def memory(way: str, scale: str, params: str | Path) -> dict[str, float]:
-    """Memory in GiB of a process that does one step for one style: `before` it, and the `peak`."""
+    """Memory in GiB of a process that does one step: `before` it, and the `peak`."""
     command = [sys.executable, "-m", "metastyle.benchmark", way, scale, str(params)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -185,11 +185,6 @@ def shares(step: Callable[[], object]) -> dict[str, float]:
     return {group: time / sum(spent.values()) for group, time in spent.items()}
 
 
-def one_style(scale: Scale) -> Scale:
-    """The scale with a single style: styles are done one after the other, all alike."""
-    return scale.model_copy(update={"styles_per_iteration": 1})
-
-
 def held(kind: str) -> float:
     """Memory of this process in GiB (Linux): VmRSS, what it holds; VmHWM, the most it ever held.
 
@@ -207,7 +202,7 @@ def main() -> None:
     a = parser.parse_args()
     scales = {scale.name: scale for scale in read(a.params, "benchmark", Benchmark).scales}
     scale = scales[a.scale]
-    ways, _ = prepare(a.params, one_style(scale))
+    ways, _ = prepare(a.params, scale)
     theta = dict(new_network(0).named_parameters())
     before = held("VmRSS")
     ways[a.way](theta)

@@ -119,9 +119,10 @@ def test_the_run_under_way_finds_its_state(images, vgg):
 def test_settings_reach_the_mathematics(settings, perceptual, images, vgg, monkeypatch):
     """What Algorithm 1 is told, and Adam's step on a gradient that is known."""
     s = settings.model_copy(
-        update={"iterations": 2, "order": "first", "inner_steps": 2, "inner_learning_rate": 0.5,
-                "inner_parameters": "instance_norm", "styles_per_iteration": 3, "warmup": 4,
-                "style_warmup": 8, "average_last": 0, "clip_norm": None}
+        update={"iterations": 2, "exact_iterations": 1, "inner_steps": 2,
+                "inner_learning_rate": 0.5, "inner_parameters": "instance_norm",
+                "styles_per_iteration": 3, "warmup": 4, "style_warmup": 8,
+                "average_last": 0, "clip_norm": None}
     )  # fmt: skip
     told = []
 
@@ -135,8 +136,8 @@ def test_settings_reach_the_mathematics(settings, perceptual, images, vgg, monke
 
     start = dict(new_network(s.seed).named_parameters())
     norms = parameter_names(new_network(0), "instance_norm")
-    for tasks, _, options in told:
-        assert options == {"delta": 0.5, "order": "first", "inner": norms}
+    for (tasks, _, options), order in zip(told, ("second", "first"), strict=True):
+        assert options == {"delta": 0.5, "order": order, "inner": norms}
         assert [len(task.supports) for task in tasks] == [2, 2, 2]
     # On a constant gradient Adam's step is the learning rate.
     moved = sum(learning_rate(i, s) for i in (1, 2))

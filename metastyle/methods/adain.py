@@ -4,14 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.autoencoders import (
-    AutoEncoder,
-    Encoder,
-    Shape,
-    in_multiples,
-    mirror_decoder,
-    normalise,
-)
+from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, mirror_decoder
 from metastyle.methods import Method, Printed, Resources
 from metastyle.moments import adain, moments
 from metastyle.params import Probability
@@ -31,10 +24,7 @@ class Settings(Pretrained):
 def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> AutoEncoder:
     """To be trained, or restored; its encoder normalised over photos where they are given."""
     encoder = Encoder(settings.encoder, BLOCKS, vgg, weights=settings.vgg19)
-    network = AutoEncoder(encoder, mirror_decoder(BLOCKS))
-    if photos is not None:
-        normalise(network.encoder, photos)
-    return network
+    return AutoEncoder(encoder, mirror_decoder(BLOCKS), photos)
 
 
 def training_terms(

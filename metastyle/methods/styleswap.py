@@ -5,14 +5,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.autoencoders import (
-    AutoEncoder,
-    Encoder,
-    Shape,
-    in_multiples,
-    normalise,
-    normed_decoder,
-)
+from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, normed_decoder
 from metastyle.methods import Method, Printed, Resources
 from metastyle.methods.gatys import total_variation
 from metastyle.patches import swap
@@ -32,10 +25,7 @@ class Settings(Pretrained):
 def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> AutoEncoder:
     """To be trained, or restored; its encoder normalised over photos where they are given."""
     encoder = Encoder(settings.encoder, BLOCKS, vgg, weights=settings.vgg19)
-    network = AutoEncoder(encoder, normed_decoder())
-    if photos is not None:
-        normalise(network.encoder, photos)
-    return network
+    return AutoEncoder(encoder, normed_decoder(), photos)
 
 
 def training_terms(

@@ -4,14 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.autoencoders import (
-    AutoEncoder,
-    Encoder,
-    Shape,
-    in_multiples,
-    mirror_decoder,
-    normalise,
-)
+from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, mirror_decoder
 from metastyle.methods import Method, Printed, Resources
 from metastyle.moments import colour, spectrum, whiten
 from metastyle.params import Probability
@@ -33,16 +26,11 @@ def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) ->
 
     The encoders are normalised over photos where they are given.
     """
-    network = nn.ModuleList(
-        AutoEncoder(
-            Encoder(settings.encoder, level, vgg, weights=settings.vgg19), mirror_decoder(level)
-        )
+    options = {"weights": settings.vgg19}
+    return nn.ModuleList(
+        AutoEncoder(Encoder(settings.encoder, level, vgg, **options), mirror_decoder(level), photos)
         for level in LEVELS
     )
-    if photos is not None:
-        for level in network:
-            normalise(level.encoder, photos)
-    return network
 
 
 def training_terms(
