@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +17,18 @@ from metastyle.params import Section
 
 
 def fingerprint(*decides: Any) -> str:
-    """A hash of everything given, of the library's code and of the versions it runs on.
+    """A hash of everything given, of the library's modules in use and of the versions they run on.
 
     Args:
         decides: sections of parameters, files (their names and content count), tensors,
             networks (with their buffers), what JSON knows, and lists of these.
     """
     digest = hashlib.sha256()
-    for module in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(module.read_bytes())
-    for package in ("torch", "torchvision", "pillow"):
-        digest.update(version(package).encode())
+    package = __name__.partition(".")[0]
+    for name in sorted(n for n in sys.modules if n.partition(".")[0] == package):
+        digest.update(Path(sys.modules[name].__file__).read_bytes())
+    for used in ("torch", "torchvision", "pillow"):
+        digest.update(version(used).encode())
     for value in decides:
         digest.update(_digest(value))
     return digest.hexdigest()[:24]

@@ -1,5 +1,8 @@
 """What is kept comes back unchanged, and only where everything that decides it is the same."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -49,3 +52,13 @@ def test_the_fingerprint_sees_values_files_and_networks(tmp_path, perceptual):
     before = fingerprint(one)
     one.write_bytes(b"2")
     assert fingerprint(one) != before
+
+
+def test_the_fingerprint_sees_the_code_in_use_alone(tmp_path, monkeypatch):
+    source = tmp_path / "extra.py"
+    source.write_text("one = 1\n")
+    without = fingerprint()
+    for name, counts in (("metastyle.extra", True), ("metastyler", False)):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, name, SimpleNamespace(__file__=str(source)))
+            assert (fingerprint() != without) == counts

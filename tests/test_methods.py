@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from metastyle import images, methods
 from metastyle.adaptation import Adaptation, adapt, crop_size, learning_rate
 from metastyle.batches import crops
-from metastyle.checkpoint import load_network, save_network
+from metastyle.checkpoint import compact, load_network, load_tensors, save_network, save_tensors
 from metastyle.errors import InputError
 from metastyle.interpolation import along, blend, cross_fade, smoothness, triangle
 from metastyle.losses import style_target
@@ -34,12 +34,25 @@ def test_network_survives_the_disk_and_files_are_reproducible(tmp_path):
     assert all(torch.equal(again[name].cpu(), p) for name, p in parameters(network).items())
 
 
-def test_half_precision_moves_no_pixel_by_a_level(tmp_path, sets):
-    network = new_network(3)
-    save_network(tmp_path / "half.safetensors", parameters(network), {}, half=True)
+def test_a_small_file_moves_pixels_by_less_than_a_level(tmp_path, sets):
+    network = load_network(ROOT / "results" / "meta_train" / "network.safetensors")
+    path = tmp_path / "small.safetensors"
+    save_network(path, parameters(network), {}, small=True)
+    assert path.stat().st_size < 1.1 * sum(p.numel() for p in network.parameters())
     photo = images.load_square(sets["photo/held_out"][0], 64)
-    moved = stylise(load_network(tmp_path / "half.safetensors"), photo) - stylise(network, photo)
+    moved = stylise(load_network(path), photo) - stylise(network, photo)
     assert moved.abs().mean() < 0.5 / 255
+
+
+def test_compact_filters_are_within_half_a_step_and_zeros_stay(tmp_path):
+    filters = torch.randn(2, 5, 4, 3, 3) * torch.logspace(-20, 3, 5)[:, None, None, None]
+    filters[0, 0] = 0
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, compact({"filters": filters, "vector": filters[0, :, 0, 0, 0]}), {})
+    tensors, _ = load_tensors(path)
+    assert tensors.keys() == {"filters", "vector"} and tensors["filters"].dtype == torch.float32
+    step = filters.abs().amax((-3, -2, -1), keepdim=True) / 127
+    assert ((tensors["filters"] - filters).abs() <= 0.5001 * step).all()
 
 
 def test_bad_networks_are_refused(tmp_path):

@@ -58,9 +58,7 @@ SECTIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["params.yaml", "params/smoke.yaml", "params/paper.yaml", "params/reference.yaml"]
-)
+@pytest.mark.parametrize("name", ["params.yaml", "params/smoke.yaml", "params/paper.yaml"])
 def test_every_size_reads(name):
     path = ROOT / name
     assert set(load(path)) == {*SECTIONS, "methods"}

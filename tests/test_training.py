@@ -16,7 +16,6 @@ from metastyle import batches, training
 from metastyle.card import card, fingerprint
 from metastyle.checkpoint import load_tensors
 from metastyle.errors import InputError
-from metastyle.losses import Perceptual
 from metastyle.params import load, read
 from metastyle.replay import replay
 from metastyle.training import (
@@ -102,18 +101,6 @@ def test_state_is_keyed_by_what_determines_it(settings, perceptual, images, vgg)
         (settings, perceptual, images, other_vgg),
     ):
         assert key(*changed) != base
-
-
-def test_the_run_under_way_finds_its_state(images, vgg):
-    """It took hours: whoever changes what determines it shall know."""
-    params = ROOT / "params" / "reference.yaml"
-    settings, perceptual = (
-        read(params, name, kind)
-        for name, kind in (("meta_train", MetaTraining), ("perceptual", Perceptual))
-    )
-    on_cpu = copy.deepcopy(vgg).cpu()
-    folder = ROOT / "checkpoints" / key(settings, perceptual, images, on_cpu)
-    assert (folder / "state.safetensors.dvc").is_file()
 
 
 def test_settings_reach_the_mathematics(settings, perceptual, images, vgg, monkeypatch):

@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.checkpoint import load_tensors
+from metastyle.checkpoint import compact, load_tensors
 from metastyle.errors import InputError
 from metastyle.hypernetwork import STYLE_LAYERS, HyperNetwork, statistics, style_statistics
 from metastyle.methods import Method, Printed, Resources
@@ -57,14 +57,14 @@ def generate(
         styles: (1, 3, H, W) in [0, 1] each.
 
     Returns:
-        In float16 the parameters by their names in TransformerNet, generated ones stacked to
+        The parameters by their names in TransformerNet, `compact`, generated ones stacked to
         (S, ...) and shared ones as they are; and `statistics`, (S, 1920), to know the styles by.
     """
     known = torch.stack([_statistics(style, settings, vgg) for style in styles])
-    parameters = {name: p.half() for name, p in network.image_network.named_parameters()}
-    generated = [{n: p.half() for n, p in network(style).items()} for style in known]
-    parameters |= {name: torch.stack([one[name] for one in generated]) for name in generated[0]}
-    return {"statistics": known, **parameters}
+    generated = [compact(network(style)) for style in known]
+    stacked = {name: torch.stack([one[name] for one in generated]) for name in generated[0]}
+    shared = compact(dict(network.image_network.named_parameters()))
+    return {"statistics": known, **shared, **stacked}
 
 
 def _statistics(style: Tensor, settings: Settings, vgg: VGG16) -> Tensor:
