@@ -128,7 +128,9 @@ def curves(
         log: logarithmic vertical axis.
     """
     figure, axes = plt.subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8), squeeze=False, dpi=110)
+    colours = plt.get_cmap("tab10" if len(tables) <= 10 else "tab20").colors
     for axis, y in zip(axes[0], ys, strict=True):
+        axis.set_prop_cycle(color=colours)
         for label, table in tables.items():
             if smooth > 1:
                 axis.plot(table[x], table[y], lw=0.4, alpha=0.35, color="C0")
@@ -146,7 +148,7 @@ def curves(
         axis.set_title(y.replace("_", " "), fontsize=9)
         axis.grid(alpha=0.25)
     if len(tables) > 1:
-        axes[0][-1].legend(fontsize=6.5)
+        axes[0][-1].legend(fontsize=6.5, bbox_to_anchor=(1, 1), loc="upper left")
     figure.tight_layout()
     return figure
 
