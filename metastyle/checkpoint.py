@@ -30,7 +30,8 @@ def compact(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     """Parameters in about a quarter of the space, for results that can be made again.
 
     Filters, which are the last three dimensions, are rounded to 8 bits with a scale for each;
-    vectors and matrices to float16. `load_tensors` gives them back as float32.
+    vectors and matrices to float16. `load_tensors` gives filters back as float32, `load_network`
+    all of them.
     """
     small = {}
     for name, p in parameters.items():
