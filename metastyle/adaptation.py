@@ -26,7 +26,7 @@ from metastyle.losses import (
 from metastyle.measures import saturated_patches
 from metastyle.params import CropSide, ImageSide, Section
 from metastyle.transformer import ParameterSet, TransformerNet, parameter_names, stylise
-from metastyle.vgg import VGG16
+from metastyle.vgg import VGG16, Precision
 
 
 class Updates(Section):
@@ -35,6 +35,7 @@ class Updates(Section):
     sizes: sides of the crops, each for an equal share of the updates.
     warmup: updates over which the learning rate rises from 0 to `learning_rate`.
     schedule: afterwards it stays `constant`, or falls along a `cosine` to 0 at the last update.
+    precision: of VGG-16 in the updates; evaluations compute in float32.
     """
 
     updates: NonNegativeInt
@@ -44,6 +45,7 @@ class Updates(Section):
     contents_per_batch: PositiveInt
     sizes: Annotated[list[CropSide], Field(min_length=1)]
     parameters: ParameterSet
+    precision: Precision = "float32"
 
 
 class Adaptation(Updates):
@@ -101,7 +103,7 @@ def adapt(
     """
     s = settings
     network = copy.deepcopy(start)
-    loss = task_loss(features, perceptual)
+    loss = task_loss(features.computing_in(s.precision), perceptual)
     target = style_target(features, style.to(features.mean.device), perceptual)
     parameters = dict(network.named_parameters())
     names = parameter_names(network, s.parameters)

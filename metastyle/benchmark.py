@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from metastyle import bilevel, losses, plain, project, splits
+from metastyle import bilevel, losses, machine, plain, project, splits
 from metastyle.gradients import Parameters, in_this_thread
 from metastyle.losses import Perceptual
 from metastyle.params import CropSide, Section, read
@@ -50,7 +50,7 @@ class Benchmark(Section):
     input_iterations: PositiveInt
 
 
-WAYS = ("plain", "exact", "first order")
+WAYS = ("plain", "exact", "first order", "fast")
 Step = Callable[[Parameters], Parameters]
 
 # Operations by what they do; what is not listed counts as element-wise work and copies.
@@ -76,7 +76,8 @@ def prepare(params: Path, scale: Scale) -> tuple[dict[str, Step], Callable[[int]
     the function that draws an iteration's tasks.
 
     plain: `plain.meta_gradient`, PyTorch's layers, whole batches, one graph. exact:
-    `bilevel.meta_gradient`, the same number. first order: that without the Hessian.
+    `bilevel.meta_gradient`, the same number. first order: that without the Hessian. fast: that
+    with VGG-16 in bfloat16; absent where the processor has no instructions for it.
     """
     root, inputs, _ = project.paths(params)
     data = read(params, "data", splits.Data)
@@ -102,13 +103,17 @@ def prepare(params: Path, scale: Scale) -> tuple[dict[str, Step], Callable[[int]
     }
     plain_loss = plain.task_loss(network, vgg(plain.PlainVGG16), perceptual)
     loss = losses.task_loss(quick, perceptual)
+    halved = losses.task_loss(quick.computing_in("bfloat16"), perceptual)
     ways = {
         "plain": lambda theta: plain.meta_gradient(theta, tasks, plain_loss, **options),
         "exact": lambda theta: bilevel.meta_gradient(theta, tasks, loss, **options),
         "first order": lambda theta: bilevel.meta_gradient(
             theta, tasks, loss, order="first", **options
         ),
+        "fast": lambda theta: bilevel.meta_gradient(theta, tasks, halved, order="first", **options),
     }
+    if not machine.has_bfloat16():
+        del ways["fast"]
     return {name: lambda theta, way=way: way(theta)[0] for name, way in ways.items()}, draw
 
 

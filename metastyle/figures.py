@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from cycler import cycler
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -128,9 +129,9 @@ def curves(
         log: logarithmic vertical axis.
     """
     figure, axes = plt.subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8), squeeze=False, dpi=110)
-    colours = plt.get_cmap("tab10" if len(tables) <= 10 else "tab20").colors
+    lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=plt.get_cmap("tab10").colors)
     for axis, y in zip(axes[0], ys, strict=True):
-        axis.set_prop_cycle(color=colours)
+        axis.set_prop_cycle(lines)
         for label, table in tables.items():
             if smooth > 1:
                 axis.plot(table[x], table[y], lw=0.4, alpha=0.35, color="C0")

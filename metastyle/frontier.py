@@ -20,6 +20,7 @@ from metastyle.params import CropSide, Section
 from metastyle.recipes import PAPER
 from metastyle.timing import Timing, side_by_side, summary
 from metastyle.transformer import ParameterSet
+from metastyle.vgg import Precision
 
 
 class Frontier(Section):
@@ -42,9 +43,10 @@ class Kind(NamedTuple):
     size: int
     contents: int
     parameters: ParameterSet
+    precision: Precision
 
     def __str__(self) -> str:
-        return f"{self.contents} of {self.size} px, {self.parameters}"
+        return f"{self.contents} of {self.size} px, {self.parameters}, {self.precision}"
 
 
 START = "start"  # an adaptation before its first update: the Gram matrices of the painting
@@ -52,7 +54,8 @@ START = "start"  # an adaptation before its first update: the Gram matrices of t
 
 def kind(update: int, recipe: Adaptation) -> Kind:
     """Of an update, counted from 1."""
-    return Kind(crop_size(update, recipe), recipe.contents_per_batch, recipe.parameters)
+    size = crop_size(update, recipe)
+    return Kind(size, recipe.contents_per_batch, recipe.parameters, recipe.precision)
 
 
 def kinds(all_recipes: Iterable[Adaptation]) -> list[Kind]:
@@ -74,7 +77,7 @@ def measure(
         base: the settings, but for what makes a kind.
 
     Every call draws other photos, as the updates of an adaptation do. What a call does before its
-    update is taken off, turn by turn: that is START's.
+    update (a call without updates tells, in each precision) is taken off, turn by turn.
     """
     seeds = count()
     timed = {k: min(k.size, plan.largest or k.size) for k in wanted}
@@ -87,6 +90,7 @@ def measure(
                     "sizes": [timed[k]],
                     "contents_per_batch": k.contents,
                     "parameters": k.parameters,
+                    "precision": k.precision,
                     "seed": next(seeds),
                 }
             ),
@@ -94,12 +98,16 @@ def measure(
         )
 
     none = recipes.cut(base, 0)
-    calls = {START: lambda: run(none, True), "bare": lambda: run(none, False), **others}
+    calls = {START: lambda: run(none, True), **others}
+    for p in sorted({k.precision for k in timed}):
+        bare = none.model_copy(update={"precision": p})
+        calls[f"bare, {p}"] = lambda bare=bare: run(bare, False)
     calls |= {str(k): lambda k=k: update(k) for k in timed}
     turns = side_by_side(calls, repeats=plan.turns, budget=plan.budget)
     areas = {k: (k.size / side) ** 2 for k, side in timed.items()}
     return {name: summary(turns[name]) for name in (START, *others)} | {
-        k: summary((turns[str(k)] - turns["bare"]) * area) for k, area in areas.items()
+        k: summary((turns[str(k)] - turns[f"bare, {k.precision}"]) * area)
+        for k, area in areas.items()
     }
 
 

@@ -37,6 +37,13 @@ def versions() -> str:
     )
 
 
+def has_bfloat16() -> bool:
+    """Whether what computes here has instructions for bfloat16 that PyTorch uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():

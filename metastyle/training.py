@@ -21,7 +21,7 @@ from metastyle.checkpoint import load_tensors, save_tensors
 from metastyle.losses import Perceptual, style_target, task_loss
 from metastyle.params import CropSide, Section
 from metastyle.transformer import ParameterSet, TransformerNet, new_network, parameter_names
-from metastyle.vgg import VGG16
+from metastyle.vgg import VGG16, Precision
 
 # The modules that decide a run's result.
 CODE = ["images", "batches", "operators", "vgg", "losses", "transformer"]
@@ -50,6 +50,7 @@ class MetaTraining(Section):
     inner_learning_rate: NonNegativeFloat
     inner_parameters: ParameterSet
     order: Order
+    precision: Precision = "float32"  # of VGG-16; what it answers is float32 either way
     exact_iterations: NonNegativeInt | None = None  # later ones are of first order; None: `order`
     learning_rate: PositiveFloat
     warmup: NonNegativeInt
@@ -166,6 +167,7 @@ def meta_train(
         callback: called after each iteration.
     """
     s = settings
+    judge = features.computing_in(s.precision)
     network = new_network(s.seed).to(features.mean.device)
     inner = parameter_names(network, s.inner_parameters)
     theta = {name: p.detach().clone() for name, p in network.named_parameters()}
@@ -189,7 +191,7 @@ def meta_train(
     saved, before = started, seconds
     for iteration in range(len(log) + 1, s.iterations + 1):
         tasks = draw_tasks(iteration, images, s, features, perceptual)
-        loss = task_loss(features, perceptual_at(iteration, s, perceptual))
+        loss = task_loss(judge, perceptual_at(iteration, s, perceptual))
         gradient, reports = meta_gradient(
             theta, tasks, loss, delta=s.inner_learning_rate, order=order(iteration, s), inner=inner
         )

@@ -1,7 +1,9 @@
 """VGG-16 features up to relu5_1 (Simonyan and Zisserman 2015), the yardstick of every loss."""
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +16,7 @@ from metastyle.operators import frozen_conv_relu
 
 CONVS_PER_BLOCK = (2, 2, 3, 3, 1)
 LAYERS = [f"{b}_{c}" for b, n in enumerate(CONVS_PER_BLOCK, start=1) for c in range(1, n + 1)]
+Precision = Literal["float32", "bfloat16"]
 MEAN = (123.68, 116.779, 103.939)  # RGB, 0..255: what these weights were trained with
 
 
@@ -47,23 +50,38 @@ class VGG16(nn.Module):
             layers: names such as `relu2_2`; nothing beyond the deepest one is computed.
 
         Returns:
-            One (N, C, H / 2^(block-1), W / 2^(block-1)) tensor of values >= 0 per layer.
+            One (N, C, H / 2^(block-1), W / 2^(block-1)) tensor of values >= 0 per layer, in the
+            format of the images.
         """
         wanted = set(layers)
         features: dict[str, Tensor] = {}
         images = images.to(self.mean.device, memory_format=torch.channels_last)
-        x = (images * 255 - self.mean) * self.scale
+        x = ((images * 255 - self.mean) * self.scale).to(self.get_buffer("weight1_1").dtype)
         for layer in LAYERS:
             if layer.endswith("_1") and layer != "1_1":
                 x = F.max_pool2d(x, 2)
             weight, bias = self.get_buffer(f"weight{layer}"), self.get_buffer(f"bias{layer}")
             x = self.conv_relu(x, weight, bias)
             if (name := f"relu{layer}") in wanted:
-                features[name] = x
+                features[name] = x.to(images.dtype)
                 if len(features) == len(wanted):
                     return features
         unknown = ", ".join(sorted(wanted - features.keys()))
         raise InputError(f"VGG-16 layer {unknown}: unknown; use relu1_1 to relu5_1")
+
+    def computing_in(self, precision: Precision) -> "VGG16":
+        """The same network with its convolutions and what passes between them in `precision`.
+
+        bfloat16 takes half the time where the processor has instructions for it
+        (`machine.has_bfloat16`), and far longer where it has none.
+        """
+        if precision == "float32":
+            return self
+        other = copy.deepcopy(self)
+        for name, buffer in other.named_buffers():
+            if name != "mean":  # pixels are normalised before they are rounded
+                setattr(other, name, buffer.to(getattr(torch, precision)))
+        return other
 
 
 def load_vgg(path: str | Path, scale: float, network: type[VGG16] = VGG16) -> VGG16:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import SMOKE
 
-from metastyle import benchmark, gradients
+from metastyle import benchmark, gradients, machine
 from metastyle.benchmark import Benchmark
 from metastyle.params import read
 from metastyle.timing import Stopwatch, side_by_side
@@ -49,7 +49,7 @@ def test_ways_give_the_gradients_they_are_named_for():
     ways, draw = benchmark.prepare(SMOKE, scale)
     theta = dict(new_network(0).named_parameters())
     found = {name: way(theta) for name, way in ways.items()}
-    assert set(found) == set(benchmark.WAYS)
+    assert set(found) == set(benchmark.WAYS) - ({"fast"} if not machine.has_bfloat16() else set())
     assert benchmark.cosine(found["plain"], found["exact"]) > 0.9999
     assert len(draw(2)) == scale.styles_per_iteration
     shares = benchmark.shares(lambda: ways["exact"](theta))

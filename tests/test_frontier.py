@@ -110,7 +110,8 @@ def test_a_cost_is_the_start_and_each_update_at_its_size():
     recipe = base.model_copy(
         update={"updates": 6, "sizes": [32, 64, 128], "contents_per_batch": 4, "warmup": 3}
     )
-    seconds = {Kind(s, 4, "all"): timing(s / 32) for s in (32, 64, 128)} | {START: timing(0.5)}
+    seconds = {Kind(s, 4, "all", "float32"): timing(s / 32) for s in (32, 64, 128)}
+    seconds[START] = timing(0.5)
     assert frontier.kinds([recipe, recipe]) == sorted(k for k in seconds if k != START)
     expected = np.cumsum([0.5, 1, 1, 2, 2, 4, 4])
     found = [frontier.cost(recipe, u, seconds) for u in range(7)]
@@ -130,18 +131,19 @@ def test_an_update_is_timed_without_what_precedes_it_and_a_large_one_by_area(mon
         return pd.DataFrame(turns)
 
     monkeypatch.setattr(frontier, "side_by_side", fake)
-    wanted = [Kind(16, 1, "all"), Kind(64, 2, "instance_norm")]
+    wanted = [Kind(16, 1, "all", "float32"), Kind(64, 2, "instance_norm", "bfloat16")]
     found = frontier.measure(
         wanted, lambda s, whole: ran.append((s, whole)), base, plan, {"other": lambda: None}
     )
     assert {k: t.median for k, t in found.items()} == {
         START: 1, "other": 1, wanted[0]: 3 - 1, wanted[1]: (3 - 1) * 4
     }  # fmt: skip
-    updates = [(s.updates, s.sizes, s.contents_per_batch, s.parameters) for s, _ in ran]
-    assert updates[:2] == [(0, base.sizes, 1, "all")] * 2
-    assert updates[2:] == [(1, [16], 1, "all"), (1, [32], 2, "instance_norm")]
-    assert [whole for _, whole in ran] == [True, False, False, False]
-    assert ran[2][0].seed != ran[3][0].seed
+    made = [(s.updates, s.sizes, s.contents_per_batch, s.parameters, s.precision) for s, _ in ran]
+    nothing = (0, base.sizes, 1, "all")
+    assert made[:3] == [(*nothing, p) for p in ("float32", "bfloat16", "float32")]
+    assert made[3:] == [(1, [16], 1, "all", "float32"), (1, [32], 2, "instance_norm", "bfloat16")]
+    assert [whole for _, whole in ran] == [True, False, False, False, False]
+    assert ran[3][0].seed != ran[4][0].seed
 
 
 # Few values, so that equal seconds and equal ratios are common.
@@ -187,7 +189,7 @@ def losses_of(ends, paper):
 def test_a_loud_painting_weighs_no_more_than_a_quiet_one():
     base = read(SMOKE, "recipes", Recipes).adapt
     known = dict.fromkeys(["a", PAPER], recipes.cut(base, 2))
-    seconds = {START: timing(1.0), Kind(32, 1, "all"): timing(2.0)}
+    seconds = {START: timing(1.0), Kind(32, 1, "all", "float32"): timing(2.0)}
     for loud in (1, 1000):
         table = losses_of([5 * loud, 10], [10 * loud, 10])
         points = frontier.points(table, known, seconds).set_index(["recipe", "update"])

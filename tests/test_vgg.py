@@ -56,3 +56,22 @@ def test_missing_or_broken_weights_are_named(tmp_path, content):
 def test_unknown_layer_is_named(vgg):
     with pytest.raises(InputError, match="relu9_9"):
         vgg(torch.rand(1, 3, 16, 16), ["relu9_9"])
+
+
+def test_bfloat16_rounds_between_the_layers_and_nowhere_else(vgg):
+    image = torch.rand(1, 3, 48, 32, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    half = vgg.computing_in("bfloat16")
+    assert vgg.computing_in("float32") is vgg
+    assert vgg.weight1_1.dtype == half.mean.dtype == torch.float32
+    layers = ["relu1_2", "relu4_3"]
+    gradients = []
+    for network in (vgg, half):
+        features = network(image, layers)
+        assert {f.dtype for f in features.values()} == {torch.float32}
+        total = sum(f.square().mean() for f in features.values())
+        gradients.append(torch.autograd.grad(total, image)[0].flatten())
+    for name in layers:
+        a, b = vgg(image, [name])[name], half(image, [name])[name]
+        # Eight significant bits: 2^-9 a layer, of which the deepest has ten before it.
+        assert 1e-4 < (a - b).norm() / a.norm() < 10 * 2**-9
+    assert 0.999 < torch.cosine_similarity(*gradients, dim=0) < 1 - 1e-9
