@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from metastyle import recipes
 from metastyle.adaptation import Adaptation, crop_size
-from metastyle.intervals import Interval, bootstrap
+from metastyle.intervals import Interval
 from metastyle.params import CropSide, Section
 from metastyle.recipes import PAPER
 from metastyle.timing import Timing, side_by_side, summary
@@ -138,20 +138,11 @@ def ratios(losses: pd.DataFrame) -> pd.DataFrame:
         losses: columns recipe, artwork, update, loss.
 
     Returns:
-        The same rows with a column `log`, of loss / loss of the paper's recipe at its end.
+        The same rows with a column `ratio`: loss / loss of the paper's recipe at its end.
     """
     paper = losses[losses["recipe"] == PAPER]
     ends = paper[paper["update"] == paper["update"].max()].set_index("artwork")["loss"]
-    return losses.assign(log=np.log(losses["loss"] / losses["artwork"].map(ends)))
-
-
-def interval(logs: pd.DataFrame) -> Interval:
-    """Geometric mean over the artworks of the ratios, with its bootstrap interval.
-
-    Args:
-        logs: columns artwork, log; see `ratios`.
-    """
-    return Interval(*np.exp(bootstrap(logs, "log", ["artwork"])).tolist())
+    return losses.assign(ratio=losses["loss"] / losses["artwork"].map(ends))
 
 
 def points(
@@ -159,8 +150,8 @@ def points(
 ) -> pd.DataFrame:
     """One row per recipe and number of updates: columns recipe, update, seconds and ratio, the
     geometric mean over the artworks of the loss over the end of the paper's recipe."""
-    logs = ratios(losses).groupby(["recipe", "update"], sort=False)["log"].mean()
-    table = np.exp(logs).rename("ratio").reset_index()
+    logs = np.log(ratios(losses).set_index(["recipe", "update"])["ratio"])
+    table = np.exp(logs.groupby(level=[0, 1], sort=False).mean()).reset_index()
     spent = [
         cost(known[recipe], update, seconds)
         for recipe, update in zip(table["recipe"], table["update"], strict=True)

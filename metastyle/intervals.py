@@ -69,3 +69,9 @@ def bootstrap(
             drawn.append(statistic(values, weights))
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(statistic(values, np.ones(len(rows), dtype=int)), float(low), float(high))
+
+
+def geometric_mean(rows: pd.DataFrame, column: str, over: Sequence[str]) -> Interval:
+    """`bootstrap` of the geometric mean of a column of positive values."""
+    logs = rows.assign(**{column: np.log(rows[column])})
+    return Interval(*np.exp(bootstrap(logs, column, over)).tolist())

@@ -16,7 +16,7 @@ from metastyle.adaptation import crop_size, learning_rate
 from metastyle.errors import InputError
 from metastyle.frontier import START, Frontier, Kind
 from metastyle.images import save
-from metastyle.intervals import Interval
+from metastyle.intervals import Interval, geometric_mean
 from metastyle.params import load, read
 from metastyle.recipes import PAPER, Recipes
 from metastyle.timing import Timing
@@ -200,8 +200,8 @@ def test_a_loud_painting_weighs_no_more_than_a_quiet_one():
 
 
 def test_an_interval_of_ratios_spans_them_and_decides_the_verdict():
-    logs = frontier.ratios(losses_of([5, 20, 10, 10], [10] * 4))
-    ratio = frontier.interval(logs[logs["recipe"] == "a"])
+    rows = frontier.ratios(losses_of([5, 20, 10, 10], [10] * 4)).query("recipe == 'a'")
+    ratio = geometric_mean(rows, "ratio", ["artwork"])
     assert ratio.value == pytest.approx(1)
     assert 0.5 <= ratio.low < 1 < ratio.high <= 2
     assert frontier.verdict(ratio) == "not told apart from"
