@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import get_args
 
 import yaml
 from tqdm import tqdm
@@ -18,7 +19,7 @@ from metastyle.losses import Perceptual
 from metastyle.params import MADE, load, read
 from metastyle.replay import replay
 from metastyle.transformer import stylise
-from metastyle.vgg import load_vgg
+from metastyle.vgg import Precision, load_vgg
 
 
 def adapt_command(a: argparse.Namespace) -> None:
@@ -26,8 +27,8 @@ def adapt_command(a: argparse.Namespace) -> None:
     data = read(a.params, "data", splits.Data)
     perceptual = read(a.params, "perceptual", Perceptual)
     settings = read(a.params, "adapt", Adaptation)
-    if a.updates is not None:
-        settings = settings.model_copy(update={"updates": a.updates})
+    given = {name: getattr(a, name) for name in ("updates", "precision")}
+    settings = settings.model_copy(update={k: v for k, v in given.items() if v is not None})
     style = images.load(a.painting, settings.style_size)
     start = load_network(inputs / "meta_train" / "network.safetensors")
     features = load_vgg(root / data.vgg, perceptual.feature_scale)
@@ -85,6 +86,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("painting", type=Path, help="image file of the style")
     sub.add_argument("network", type=Path, help="where to write the adapted .safetensors")
     sub.add_argument("--updates", type=int, help="number of updates (default: params.yaml)")
+    sub.add_argument(
+        "--precision", choices=get_args(Precision), help="of VGG-16; bfloat16 is "
+        "quicker on a processor with instructions for it (default: params.yaml)",
+    )  # fmt: skip
     sub.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
     sub.set_defaults(run=adapt_command)
 

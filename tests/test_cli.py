@@ -8,7 +8,7 @@ from conftest import ROOT, SMOKE
 from PIL import Image
 from test_images import pattern
 
-from metastyle.checkpoint import save_network
+from metastyle.checkpoint import load_tensors, save_network
 from metastyle.transformer import new_network
 
 
@@ -22,8 +22,11 @@ def test_adapt_then_stylise(tmp_path):
     pattern(200, 150).save(painting)
     pattern(61, 47).save(photo)
     network, out = tmp_path / "style.safetensors", tmp_path / "out.jpg"
-    done = run("adapt", painting, network, "--updates", 1, "--params", SMOKE)
+    options = ("--updates", 1, "--precision", "bfloat16", "--params", SMOKE)
+    done = run("adapt", painting, network, *options)
     assert done.returncode == 0, done.stderr
+    _, made = load_tensors(network)
+    assert (made["adaptation"]["updates"], made["adaptation"]["precision"]) == (1, "bfloat16")
     done = run("stylise", network, photo, out)
     assert done.returncode == 0, done.stderr
     assert Image.open(out).size == (61, 47)
