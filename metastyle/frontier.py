@@ -213,8 +213,8 @@ def figure(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
             rotation=90, va="top", ha="right", fontsize=6.5,
         )  # fmt: skip
     axis.set(xlabel="seconds", ylabel="loss over the paper recipe's", xscale="log", yscale="log")
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    for side, steps in ((axis.xaxis, (1, 2, 5)), (axis.yaxis, (1, 1.2, 1.5, 2, 3, 5))):
+        side.set_major_locator(LogLocator(subs=steps))
         side.set_major_formatter("{x:g}")
         side.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.25)

@@ -73,5 +73,5 @@ def bootstrap(
 
 def geometric_mean(rows: pd.DataFrame, column: str, over: Sequence[str]) -> Interval:
     """`bootstrap` of the geometric mean of a column of positive values."""
-    logs = rows.assign(**{column: np.log(rows[column])})
-    return Interval(*np.exp(bootstrap(logs, column, over)).tolist())
+    logs = rows[[*over]].assign(log=np.log(rows[column]))
+    return Interval(*np.exp(bootstrap(logs, "log", over)).tolist())
