@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -146,8 +147,10 @@ def test_every_rendered_notebook_is_small_and_names_no_folder_of_a_machine():
     for path in (ROOT / "rendered").glob("[!.]*.ipynb"):
         text = path.read_text()
         assert len(text) < 3e6, path.name
+        # Not in the pictures, whose letters are random and now and then say "/tmp/".
+        read = re.sub(r'"image/\w+": "[^"]*"', "", text)
         for trace in (str(Path.home()), str(ROOT), "papermill", "/tmp/"):
-            assert trace not in text, (path.name, trace)
+            assert trace not in read, (path.name, trace)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
