@@ -18,7 +18,9 @@ from metastyle.images import MIN_SIDE
 from metastyle.params import ImageSide, Section
 
 BT709 = 1  # the number of this colour space, its primaries and its transfer in H.264
-QUALITY = "20"  # constant rate factor of x264: 0 is lossless, 23 its default, 51 the worst
+# Of x264. Constant rate factor: 0 is lossless, 23 its default, 51 the worst. Without mbtree, whose
+# AVX-512 code gives one clip several encodings.
+ENCODER = {"crf": "20", "mbtree": "0"}
 
 
 class Pan(Section):
@@ -141,7 +143,7 @@ def writer(path: str | Path, rate: Fraction) -> Iterator[Callable[[Tensor], None
         replacing(path) as temporary,
         av.open(temporary, "w", options={"movflags": "+faststart"}) as container,
     ):
-        stream = container.add_stream("libx264", rate=rate, options={"crf": QUALITY})
+        stream = container.add_stream("libx264", rate=rate, options=ENCODER)
         stream.pix_fmt = "yuv420p"
         codec = stream.codec_context
         codec.thread_count = 1

@@ -38,7 +38,8 @@ def test_a_clip_survives_the_disk(tmp_path):
     assert len(read) == 12
     for k, frame in enumerate(read):
         assert (frame - ramp(lift=k / 100)).abs().mean() < 0.02
-    assert path.read_bytes() == clip(tmp_path / "b.mp4").read_bytes()
+    again = {clip(tmp_path / "b.mp4").read_bytes() for _ in range(20)}
+    assert again == {path.read_bytes()}
 
 
 def test_sides_are_even_and_keep_their_ratio(tmp_path):
