@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from pydantic import Field, PositiveInt
@@ -29,7 +29,7 @@ from metastyle.params import CropSide, Section, read
 from metastyle.timing import measure
 from metastyle.training import Images, MetaTraining, draw_tasks
 from metastyle.transformer import new_network, parameter_names
-from metastyle.vgg import VGG16, load_vgg
+from metastyle.vgg import VGG16, Precision, load_vgg
 
 
 class Scale(Section):
@@ -42,10 +42,20 @@ class Scale(Section):
     repeats: PositiveInt
 
 
+class Goals(Section):
+    """What was asked of the ways before they were written: times faster than the plain one, and
+    the exact one's memory as a share of the plain one's."""
+
+    exact: float
+    fast: float
+    memory: float
+
+
 class Benchmark(Section):
     """Section `benchmark`."""
 
     scales: Annotated[list[Scale], Field(min_length=1)]
+    goals: Goals
     ceiling_seconds: float
     input_iterations: PositiveInt
 
@@ -71,13 +81,30 @@ GROUPS = {
 }  # fmt: skip
 
 
-def prepare(params: Path, scale: Scale) -> tuple[dict[str, Step], Callable[[int], list]]:
-    """Every way as a function of theta, for the tasks of the first iteration at this scale; and
-    the function that draws an iteration's tasks.
+class Prepared(NamedTuple):
+    """`ways` and `levers` as functions of theta, for the tasks of the first iteration at a scale;
+    `draw`, the function that draws an iteration's tasks."""
+
+    ways: dict[str, Step]
+    levers: dict[str, Step]
+    draw: Callable[[int], list]
+
+
+class ChannelsLastVGG16(plain.PlainVGG16):
+    """PyTorch's own functions on channels-last tensors."""
+
+    memory_format = torch.channels_last
+
+
+def prepare(params: Path, scale: Scale) -> Prepared:
+    """The ways to compute a meta-gradient, and the steps from the plain to the exact one.
 
     plain: `plain.meta_gradient`, PyTorch's layers, whole batches, one graph. exact:
     `bilevel.meta_gradient`, the same number. first order: that without the Hessian. fast: that
     with VGG-16 in bfloat16; absent where the processor has no instructions for it.
+
+    The levers change one thing each about the plain way, but for the last, the exact way with
+    all cores on every operation instead of a core per image.
     """
     root, inputs, _ = project.paths(params)
     data = read(params, "data", splits.Data)
@@ -88,39 +115,52 @@ def prepare(params: Path, scale: Scale) -> tuple[dict[str, Step], Callable[[int]
     sets = splits.read(inputs / "splits.csv", data, root)
     images = Images(sets["photo/inner"], sets["photo/outer"], sets["artwork/train"])
 
-    def vgg(network: type[VGG16]) -> VGG16:
-        return load_vgg(root / data.vgg, perceptual.feature_scale, network)
+    @cache  # made when first asked for: the other ways' processes are measured without it
+    def loss_of(kind: type[VGG16], precision: Precision = "float32") -> TaskLoss:
+        vgg = quick if kind is VGG16 else load_vgg(root / data.vgg, perceptual.feature_scale, kind)
+        vgg = vgg.computing_in(precision)
+        if issubclass(kind, plain.PlainVGG16):
+            return plain.task_loss(network, vgg, perceptual)
+        return losses.task_loss(vgg, perceptual)
 
-    quick = vgg(VGG16)
     network = new_network(settings.seed)
+    quick = load_vgg(root / data.vgg, perceptual.feature_scale)
     draw = partial(
         draw_tasks, images=images, settings=settings, features=quick, perceptual=perceptual
     )
     tasks = draw(1)
-    options = {
-        "delta": settings.inner_learning_rate,
-        "inner": parameter_names(network, settings.inner_parameters),
-    }
-    plain_loss = plain.task_loss(network, vgg(plain.PlainVGG16), perceptual)
-    loss = losses.task_loss(quick, perceptual)
+    delta = settings.inner_learning_rate
+    inner = parameter_names(network, settings.inner_parameters)
+    slow, same = plain.PlainVGG16, VGG16
 
-    @cache  # made when first asked for: the other ways' processes are measured without it
-    def halved() -> TaskLoss:
-        return losses.task_loss(quick.computing_in("bfloat16"), perceptual)
+    def by(gradient: Callable, *kind: Any, **options: Any) -> Step:
+        def step(theta: Parameters) -> Parameters:
+            return gradient(theta, tasks, loss_of(*kind), delta=delta, inner=inner, **options)[0]
+
+        return step
+
+    def all_cores(theta: Parameters) -> Parameters:
+        with in_this_thread():
+            return ways["exact"](theta)
 
     ways = {
-        "plain": lambda theta: plain.meta_gradient(theta, tasks, plain_loss, **options),
-        "exact": lambda theta: bilevel.meta_gradient(theta, tasks, loss, **options),
-        "first order": lambda theta: bilevel.meta_gradient(
-            theta, tasks, loss, order="first", **options
-        ),
-        "fast": lambda theta: bilevel.meta_gradient(
-            theta, tasks, halved(), order="first", **options
-        ),
+        "plain": by(plain.meta_gradient, slow),
+        "exact": by(bilevel.meta_gradient, same),
+        "first order": by(bilevel.meta_gradient, same, order="first"),
+        "fast": by(bilevel.meta_gradient, same, "bfloat16", order="first"),
     }
     if not machine.has_bfloat16():
         del ways["fast"]
-    return {name: lambda theta, way=way: way(theta)[0] for name, way in ways.items()}, draw
+    levers = {
+        "channels-last VGG-16": by(plain.meta_gradient, ChannelsLastVGG16),
+        "own operators": by(plain.meta_gradient, same),
+        "by parts, a core per image": by(bilevel.meta_gradient, slow),
+        "forward over reverse": lambda theta: plain.forward_over_reverse(
+            theta, tasks, loss_of(slow), delta=delta
+        ),
+        "exact, all cores on each operation": all_cores,
+    }
+    return Prepared(ways, levers, draw)
 
 
 def ceilings(seconds: float) -> dict[str, float]:
@@ -152,6 +192,11 @@ def cosine(a: Parameters, b: Parameters) -> float:
     """Cosine between two gradients, in float64."""
     flat = [torch.cat([t.flatten() for t in g.values()]).double() for g in (a, b)]
     return torch.nn.functional.cosine_similarity(*flat, dim=0).item()
+
+
+def distance(a: Parameters, b: Parameters) -> float:
+    """Euclidean distance between two gradients, in float64."""
+    return sum((a[name] - b[name]).double().square().sum() for name in a).sqrt().item()
 
 
 def memory(way: str, scale: str, params: str | Path) -> dict[str, float]:
@@ -213,7 +258,7 @@ def main() -> None:
     a = parser.parse_args()
     scales = {scale.name: scale for scale in read(a.params, "benchmark", Benchmark).scales}
     scale = scales[a.scale]
-    ways, _ = prepare(a.params, scale)
+    ways = prepare(a.params, scale).ways
     theta = dict(new_network(0).named_parameters())
     before = held("VmRSS")
     ways[a.way](theta)

@@ -119,14 +119,14 @@ def curves(
     ys: Sequence[str],
     *,
     smooth: int = 1,
-    log: bool = True,
+    linear: Sequence[str] = (),
     marker: str | None = None,
 ) -> Figure:
     """One panel per column of `ys`, one line per table.
 
     Args:
         smooth: width of the running median drawn over the raw values; 1 draws the values.
-        log: logarithmic vertical axis.
+        linear: columns whose vertical axis is not logarithmic.
     """
     figure, axes = plt.subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8), squeeze=False, dpi=110)
     lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=plt.get_cmap("tab10").colors)
@@ -139,7 +139,7 @@ def curves(
                 axis.plot(table[x], median, lw=1.6, color="C0", label=label)
             else:
                 axis.plot(table[x], table[y], lw=1.3, marker=marker, ms=3, label=label)
-        if log:
+        if y not in linear:
             axis.set_yscale("log")
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))

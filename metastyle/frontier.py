@@ -186,38 +186,56 @@ def verdict(ratio: Interval) -> str:
     return "worse than" if ratio.low > 1 else "not told apart from"
 
 
-def figure(table: pd.DataFrame, marks: Mapping[str, float]) -> Figure:
+def figure(table: pd.DataFrame, marks: Mapping[str, float], limit: float) -> Figure:
     """Loss over the end of the paper's recipe against seconds, both logarithmic; the efficient
-    points joined by steps and numbered by rising seconds.
+    points joined by steps and numbered by rising seconds. On the right those around the limit.
 
     Args:
         table: from `points`.
         marks: seconds drawn as upright lines, by label.
+        limit: seconds.
     """
-    drawing, axis = plt.subplots(figsize=(8.4, 4.6), dpi=110)
-    colours = plt.get_cmap("tab20").colors
-    for k, (name, rows) in enumerate(table.groupby("recipe", sort=False)):
-        style = {"color": colours[k % 20], "marker": "osv^DPX*"[k % 8], "ms": 4, "lw": 0.8}
-        axis.plot(rows["seconds"], rows["ratio"], label=name, **style)
+    drawing, axes = plt.subplots(1, 2, figsize=(12.5, 4.4), width_ratios=(3, 2), dpi=110)
     edge = efficient(table)
-    axis.step(edge["seconds"], edge["ratio"], where="post", color="k", lw=1.4, alpha=0.6, zorder=0)
-    for number, point in enumerate(edge.itertuples(), start=1):
-        place = (point.seconds, point.ratio)
-        axis.annotate(number, place, (-3, -9), textcoords="offset points", ha="right", fontsize=7)
-    axis.axhline(1, color="k", lw=0.6, ls=":")
-    for label, seconds in marks.items():
-        axis.axvline(seconds, color="k", lw=0.6, ls="--")
-        place = (seconds, 0.98)
-        axis.annotate(
-            label, place, (-2, 0), axis.get_xaxis_transform(), "offset points",
-            rotation=90, va="top", ha="right", fontsize=6.5,
-        )  # fmt: skip
-    axis.set(xlabel="seconds", ylabel="loss over the paper recipe's", xscale="log", yscale="log")
-    for side, steps in ((axis.xaxis, (1, 2, 5)), (axis.yaxis, (1, 1.2, 1.5, 2, 3, 5))):
-        side.set_major_locator(LogLocator(subs=steps))
-        side.set_major_formatter("{x:g}")
-        side.set_minor_formatter(NullFormatter())
-    axis.grid(alpha=0.25)
-    axis.legend(fontsize=6.5, bbox_to_anchor=(1.0, 1.0), loc="upper left")
+    near = table[table["seconds"].between(limit / 2.2, limit * 1.4)]
+    for axis in axes:
+        kinds = iter(range(len(table)))
+        for name, rows in table.groupby("recipe", sort=False):
+            style = {"color": "0.8", "marker": "o", "ms": 2.5, "lw": 0.6, "zorder": 1}
+            if name in {*edge["recipe"], PAPER}:
+                k = next(kinds)
+                style = {"color": f"C{k}", "marker": "osv^DPX*"[k % 8], "ms": 4.5, "lw": 0.9}
+                style["label"] = name
+            axis.plot(rows["seconds"], rows["ratio"], **style)
+        steps = {"where": "post", "color": "k", "lw": 1.4, "alpha": 0.6, "zorder": 0}
+        axis.step(edge["seconds"], edge["ratio"], **steps)
+        for number, point in enumerate(edge.itertuples(), start=1):
+            if axis is axes[0] and point.seconds in set(near["seconds"]):
+                continue  # they would run into each other; the other panel has them
+            place = (point.seconds, point.ratio)
+            shift = {"textcoords": "offset points", "ha": "right", "clip_on": True}
+            axis.annotate(number, place, (-3, -10), fontsize=7, annotation_clip=True, **shift)
+        axis.axhline(1, color="k", lw=0.6, ls=":")
+        axis.set(xlabel="seconds", xscale="log", yscale="log")
+        for side, subs in ((axis.xaxis, (1, 2, 5)), (axis.yaxis, (1, 1.2, 1.5, 2, 3, 5))):
+            side.set_major_locator(LogLocator(subs=subs))
+            side.set_major_formatter("{x:g}")
+            side.set_minor_formatter(NullFormatter())
+        axis.grid(alpha=0.25)
+    if not near.empty:
+        axes[1].set_xlim(limit / 2.2, limit * 1.4)
+        axes[1].set_ylim(near["ratio"].min() / 1.03, near["ratio"].quantile(0.9) * 1.03)
+        axes[1].xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 4, 5, 7)))
+        axes[1].yaxis.set_major_locator(LogLocator(subs=tuple(np.arange(1, 10, 0.05))))
+    for axis in axes:
+        for label, seconds in marks.items():
+            if axis.get_xlim()[0] < seconds < axis.get_xlim()[1]:
+                axis.axvline(seconds, color="k", lw=0.6, ls="--")
+                axis.annotate(
+                    label, (seconds, 0.98), (-2, 0), axis.get_xaxis_transform(), "offset points",
+                    rotation=90, va="top", ha="right", fontsize=6.5,
+                )  # fmt: skip
+    axes[0].set_ylabel("loss over the paper recipe's")
+    axes[1].legend(fontsize=7, bbox_to_anchor=(1.0, 1.0), loc="upper left")
     drawing.tight_layout()
     return drawing

@@ -31,10 +31,19 @@ class HyperNetwork(nn.Module):
     The image network is part of it: its outer 9x9 convolutions and its norms are ordinary
     parameters shared by all styles. Its own 3x3 convolutions stand for the generated ones in
     the count; they are replaced before use and get no gradient.
+
+    known: statistics of paintings, (N, 1920), by whose means and deviations those of a style
+        are standardised; None: they are not. All are positive and some are large: as they are, a
+        few of Adam's steps move the hidden layer so far that it answers all styles alike.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, known: Tensor | None = None) -> None:
         super().__init__()
+        mean, deviation = torch.zeros(STATISTICS), torch.ones(STATISTICS)
+        if known is not None:
+            mean, deviation = known.mean(0), known.std(0).clamp(min=1e-3)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
         self.image_network = TransformerNet()
         self.generated = {
             name: module
@@ -53,7 +62,8 @@ class HyperNetwork(nn.Module):
         Args:
             statistics: from `style_statistics`, (1920,).
         """
-        parts = F.relu(self.hidden(statistics)).chunk(len(self.maps))
+        standardised = (statistics - self.mean) / self.deviation
+        parts = F.relu(self.hidden(standardised)).chunk(len(self.maps))
         parameters = {}
         for (name, conv), linear, part in zip(
             self.generated.items(), self.maps, parts, strict=True

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,18 @@ from metastyle.files import replacing
 from metastyle.params import Section
 
 
-def fingerprint(*decides: Any) -> str:
+def fingerprint(*decides: Any, code: Sequence[str] | None = None) -> str:
     """A hash of everything given, of the library's modules in use and of the versions they run on.
 
     Args:
+        code: the modules that count, by their names in the package; None: all in use.
         decides: sections of parameters, files (their names and content count), tensors,
             networks (with their buffers), what JSON knows, and lists of these.
     """
     digest = hashlib.sha256()
     package = __name__.partition(".")[0]
-    for name in sorted(n for n in sys.modules if n.partition(".")[0] == package):
+    used = sorted(n for n in sys.modules if n.partition(".")[0] == package)
+    for name in used if code is None else [f"{package}.{module}" for module in code]:
         digest.update(Path(sys.modules[name].__file__).read_bytes())
     for used in ("torch", "torchvision", "pillow"):
         digest.update(version(used).encode())

@@ -4,6 +4,7 @@ PyTorch's own layers, a whole batch at once, and one graph through the inner ste
 """
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,10 @@ from metastyle.vgg import VGG16
 class PlainVGG16(VGG16):
     """VGG-16 by PyTorch's own functions, contiguous."""
 
+    memory_format = torch.contiguous_format
+
     def conv_relu(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return F.relu(F.conv2d(x, weight.contiguous(), bias, padding=1))
+        return F.relu(F.conv2d(x, weight, bias, padding=1))
 
 
 def gram(features: Tensor) -> Tensor:
@@ -70,7 +73,10 @@ def inner_steps(
     for support in task.supports:
         value, _ = loss(w, task.style, support)
         gradients = torch.autograd.grad(
-            value, [w[name] for name in names], create_graph=order == "second"
+            value,
+            [w[name] for name in names],
+            create_graph=order == "second",
+            materialize_grads=True,
         )
         steps = {n: w[n] - delta * g for n, g in zip(names, gradients, strict=True)}
         w = {**w, **steps}
@@ -97,8 +103,32 @@ def meta_gradient(
     for task in tasks:
         adapted = inner_steps(theta, task, loss, delta=delta, order=order, inner=inner)
         value, report = loss(adapted, task.style, task.query)
-        gradients = torch.autograd.grad(value, list(theta.values()))
+        gradients = torch.autograd.grad(value, list(theta.values()), materialize_grads=True)
         for accumulated, gradient in zip(total.values(), gradients, strict=True):
             accumulated += gradient
         reports.append(report)
     return total, reports
+
+
+def forward_over_reverse(
+    theta: Parameters, tasks: Iterable[Task], loss: TaskLoss, *, delta: float
+) -> Parameters:
+    """The gradient for one inner step on all parameters, its Hessian product by forward
+    differentiation of the gradient."""
+
+    def gradient(w, style, batch):
+        return torch.func.grad(lambda w: loss(w, style, batch)[0])(w)
+
+    theta = {name: tensor.detach() for name, tensor in theta.items()}
+    total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
+    for task in tasks:
+        (support,) = task.supports
+        g = gradient(theta, task.style, support)
+        v = gradient(
+            {name: theta[name] - delta * g[name] for name in theta}, task.style, task.query
+        )
+        at = partial(gradient, style=task.style, batch=support)
+        _, product = torch.func.jvp(at, (theta,), (v,))
+        for name in total:
+            total[name] += v[name] - delta * product[name]
+    return total

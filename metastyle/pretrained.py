@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from metastyle.checkpoint import load_tensors
+from metastyle.checkpoint import compact, load_tensors
 from metastyle.errors import InputError
 from metastyle.params import ImageSide, Section
 
@@ -22,6 +22,10 @@ class Pretrained(Section):
     style_size: ImageSide  # pixels, shorter side of the painting
     vgg19: Path | None = None  # weights of an encoder `vgg19`, see autoencoders.Encoder
 
+    def of_training(self) -> dict:
+        """What decides the training; the rest is for making images, and may change after it."""
+        return self.model_dump(mode="json", exclude={"weights", "style_size", "alpha"})
+
 
 def trained_state(network: nn.Module) -> dict[str, Tensor]:
     """Everything of a network but its frozen parameters (VGG's), which need not be stored."""
@@ -30,10 +34,12 @@ def trained_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def kept_state(network: nn.Module) -> dict[str, Tensor]:
-    """`trained_state` as results hold it: parameters in float16, an encoder's averages as they
+    """`trained_state` as results hold it: parameters `compact`, an encoder's averages as they
     are (the smallest would vanish)."""
     parameters = {name for name, _ in network.named_parameters()}
-    return {n: t.half() if n in parameters else t for n, t in trained_state(network).items()}
+    state = trained_state(network)
+    small = compact({name: t for name, t in state.items() if name in parameters})
+    return small | {name: t for name, t in state.items() if name not in parameters}
 
 
 def assemble(

@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import pandas as pd
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from metastyle import batches
@@ -19,6 +19,10 @@ from metastyle.kept import fingerprint
 from metastyle.params import CropSide, Section
 from metastyle.pretrained import Pretrained, assemble, kept_state
 from metastyle.vgg import VGG16
+
+# The modules that decide a training's result, beside the method's own.
+CODE = ["autoencoders", "batches", "hypernetwork", "images", "losses", "moments", "operators"]
+CODE += ["patches", "pretrained", "pretraining", "transformer", "vgg"]
 
 
 class Run(Section):
@@ -42,19 +46,23 @@ class Run(Section):
 class Pretraining(Section):
     """Section `pretrain`: what the runs share.
 
-    normalised_over: photos whose crops the encoders are normalised over.
+    normalised_over: photos (Shen's: paintings) over whose crops encoders are normalised.
+    average: the result is a running mean of the weights, of which an iteration keeps so much;
+        0: the last weights.
     """
 
     seed: int
     photos: Augmentation
     paintings: Augmentation
     normalised_over: PositiveInt
+    average: Annotated[float, Field(ge=0, lt=1)]
     checkpoint_minutes: NonNegativeFloat
     runs: dict[str, Run]
 
 
 class Trained(NamedTuple):
-    """The network, and a row per iteration: iteration, loss, and its terms without weights."""
+    """The network with the mean of its weights, and a row per iteration: iteration, loss, and its
+    terms without weights."""
 
     network: nn.Module
     log: pd.DataFrame
@@ -117,19 +125,24 @@ def pretrain(
         )
     device = vgg.mean.device
     seed = derive_seed(plan.seed, "normalised over")
-    seen = batches.batch(photos, plan.normalised_over, run.size, plan.photos, seed).to(device)
+    side = getattr(method, "NORMALISED_BY", "photos")
+    files, crops = {"photos": (photos, plan.photos), "paintings": (paintings, plan.paintings)}[side]
+    seen = batches.batch(files, plan.normalised_over, run.size, crops, seed).to(device)
     network = assemble(lambda: method.new_network(settings, vgg, seen), settings, device)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     optimiser = torch.optim.Adam(parameters.values(), lr=run.learning_rate, fused=True)
 
+    mean = {name: p.detach().clone() for name, p in parameters.items()}
     file, log = None, []
     if cache:
         shared = plan.model_copy(update={"runs": {}, "checkpoint_minutes": 0})
         open_ended = run.model_copy(update={"iterations": 1})
-        decides = [method.__name__, settings, open_ended, shared, vgg, [*photos], [*paintings]]
-        file = cache / "pretrain" / fingerprint(*decides) / "state.safetensors"
+        trained = settings.of_training()
+        decides = [method.__name__, trained, open_ended, shared, vgg, [*photos], [*paintings]]
+        code = [*CODE, method.__name__.partition(".")[2]]
+        file = cache / "pretrain" / fingerprint(*decides, code=code) / "state.safetensors"
         if file.is_file():
-            log = _resume(file, parameters, optimiser)
+            log = _resume(file, parameters, mean, optimiser)
     if len(log) > run.iterations:
         raise InputError(
             f"{file}: has gone {len(log)} iterations; ask for as many under pretrain.runs, or "
@@ -149,15 +162,21 @@ def pretrain(
         loss.backward()
         optimiser.param_groups[0]["lr"] = learning_rate(iteration, run)
         optimiser.step()
+        with torch.no_grad():  # at first the mean of all weights so far
+            new = 1 - min(plan.average, 1 - 1 / iteration)
+            torch._foreach_lerp_([*mean.values()], [*parameters.values()], new)
 
         log.append([iteration, loss.item(), *(terms[name].item() for name in run.weights)])
         now = time.monotonic()
         late = now - saved >= 60 * plan.checkpoint_minutes
         if file and (late or iteration == run.iterations):
-            _save(file, parameters, optimiser, log)
+            _save(file, parameters, mean, optimiser, log)
             saved = now
         if callback:
             callback(dict(zip(columns(run), log[-1], strict=True)))
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(mean[name])
     return Trained(network, pd.DataFrame(log, columns=columns(run)).astype({"iteration": int}))
 
 
@@ -191,11 +210,16 @@ def restore(method: ModuleType, settings: Pretrained, weights: Path, vgg: VGG16)
 
 
 def _save(
-    file: Path, parameters: dict[str, Tensor], optimiser: torch.optim.Adam, log: list
+    file: Path,
+    parameters: dict[str, Tensor],
+    mean: dict[str, Tensor],
+    optimiser: torch.optim.Adam,
+    log: list,
 ) -> None:
     tensors = {"log": torch.tensor(log, dtype=torch.float64)}
     for name, parameter in parameters.items():
         tensors[f"value/{name}"] = parameter
+        tensors[f"mean/{name}"] = mean[name]
         # A parameter that the loss does not see has no moments.
         for key, value in optimiser.state.get(parameter, {}).items():
             tensors[f"{key}/{name}"] = value
@@ -203,10 +227,16 @@ def _save(
 
 
 @torch.no_grad()
-def _resume(file: Path, parameters: dict[str, Tensor], optimiser: torch.optim.Adam) -> list:
+def _resume(
+    file: Path,
+    parameters: dict[str, Tensor],
+    mean: dict[str, Tensor],
+    optimiser: torch.optim.Adam,
+) -> list:
     tensors, _ = load_tensors(file)
     for name, parameter in parameters.items():
         parameter.copy_(tensors[f"value/{name}"])
+        mean[name].copy_(tensors[f"mean/{name}"])
         if f"exp_avg/{name}" in tensors:
             optimiser.state[parameter] = {
                 key: tensors[f"{key}/{name}"].to(parameter.device)

@@ -1,10 +1,11 @@
 """Training for one style until it no longer helps."""
 
+import contextlib
+import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
@@ -21,7 +22,8 @@ log = logging.getLogger(__name__)
 
 class Stop(Section):
     """The rule: after every `every` updates the evaluation loss on validation photos is looked
-    at; training ends when it fell by less than the share `least` over the last `looks`."""
+    at; training ends when the best of the last `looks` is lower by less than the share `least`
+    than the best before them, and the network with the best look of all is the result."""
 
     every: PositiveInt
     looks: PositiveInt
@@ -31,12 +33,14 @@ class Stop(Section):
 
 
 class _Flat(Exception):
-    """Carries the network out of `adapt`."""
+    """Ends `adapt`."""
 
 
 def is_flat(losses: Sequence[float], rule: Stop) -> bool:
     """Whether the rule says to stop, the losses being those of all looks so far."""
-    return len(losses) > rule.looks and losses[-1] > (1 - rule.least) * losses[-1 - rule.looks]
+    if len(losses) <= rule.looks:
+        return False
+    return min(losses[-rule.looks :]) > (1 - rule.least) * min(losses[: -rule.looks])
 
 
 def adapt_until_flat(
@@ -49,7 +53,7 @@ def adapt_until_flat(
     settings: Adaptation,
     rule: Stop,
 ) -> TransformerNet:
-    """`adapt`, ended by the rule or after `settings.updates`.
+    """`adapt`, ended by the rule or after `settings.updates`; the network at its best look.
 
     Raises:
         InputError: there are too few validation photos.
@@ -61,18 +65,21 @@ def adapt_until_flat(
     photos = images.load_squares(validation[: rule.photos], rule.photo_size)
     target = style_target(vgg, style.to(vgg.mean.device), perceptual)
     losses: list[float] = []
+    best = start
 
-    def look(update: int, network: torch.nn.Module) -> None:
+    def look(update: int, network: TransformerNet) -> None:
+        nonlocal best
         if update % rule.every:
             return
         losses.append(evaluate(network, photos, target, vgg, perceptual)["loss"])
+        if losses[-1] == min(losses):
+            best = copy.deepcopy(network)
         if is_flat(losses, rule):
-            raise _Flat(update, network)
+            raise _Flat
 
-    try:
-        network, _ = adapt(start, style, training, vgg, perceptual, settings, callback=look)
-        update = settings.updates
-    except _Flat as flat:
-        update, network = flat.args
-    log.info("%d updates, evaluation loss %.4g -> %.4g", update, losses[0], losses[-1])
-    return network
+    with contextlib.suppress(_Flat):
+        adapt(start, style, training, vgg, perceptual, settings, callback=look)
+    looked = [update * rule.every for update in range(len(losses))]
+    told = looked[losses.index(min(losses))], looked[-1], losses[0], min(losses)
+    log.info("best after %d of %d updates, evaluation loss %.4g -> %.4g", *told)
+    return best

@@ -28,13 +28,15 @@ class VGG16(nn.Module):
     since convolution, ReLU and pooling are positively homogeneous.
     """
 
+    memory_format = torch.channels_last  # of weights and activations
+
     def __init__(self, weights: dict[str, Tensor], scale: float) -> None:
         super().__init__()
         self.scale = scale
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1))
         for layer in LAYERS:
             weight, bias = weights[f"conv{layer}.weight"], weights[f"conv{layer}.bias"]
-            weight = weight.contiguous(memory_format=torch.channels_last)
+            weight = weight.contiguous(memory_format=self.memory_format)
             self.register_buffer(f"weight{layer}", weight)
             self.register_buffer(f"bias{layer}", bias * scale)
 
@@ -55,7 +57,7 @@ class VGG16(nn.Module):
         """
         wanted = set(layers)
         features: dict[str, Tensor] = {}
-        images = images.to(self.mean.device, memory_format=torch.channels_last)
+        images = images.to(self.mean.device, memory_format=self.memory_format)
         x = ((images * 255 - self.mean) * self.scale).to(self.get_buffer("weight1_1").dtype)
         for layer in LAYERS:
             if layer.endswith("_1") and layer != "1_1":

@@ -230,6 +230,7 @@ RULE = Stop(every=2, looks=2, least=0.01, photos=1, photo_size=32)
         ([9, 7, 7.0, 6.95], True),
         ([9, 7, 8], False),
         ([9, 7, 7, 10], True),
+        ([9, 7, 6, 7.5], False),  # the last look alone decides nothing
     ],
 )
 def test_the_rule_looks_back_so_many_looks(losses, flat):
@@ -255,6 +256,9 @@ def test_training_stops_by_the_rule_or_at_the_last_update(vgg, perceptual, sets)
 
     # Every look counts as flat: looks after 0, 2 and 4 updates, the third may stop.
     assert same(until(RULE.model_copy(update={"least": 1.0})), after(4))
-    assert same(until(RULE.model_copy(update={"looks": 9})), after(7))
+    assert same(until(RULE.model_copy(update={"looks": 9})), after(6))  # the last look's
+    spoilt = {"learning_rate": 100.0, "warmup": 0}
+    recipe = recipe.model_copy(update=spoilt)
+    assert same(until(RULE), given[0])  # the best look's, here the first
     with pytest.raises(InputError, match="99 validation photos asked for"):
         until(RULE.model_copy(update={"photos": 99}))

@@ -75,6 +75,32 @@ def test_a_killed_training_goes_on_to_the_same_weights(name, plan, vgg, sets, tm
     assert seen[4:] == ["new"] * 4
 
 
+def test_the_result_is_a_mean_of_the_weights(plan, vgg, sets):
+    def after(iterations, average):
+        run = plan.runs["styleswap"].model_copy(update={"iterations": iterations})
+        own = plan.model_copy(update={"average": average})
+        return dict(train("styleswap", own, vgg, sets, run).network.named_parameters())
+
+    one, two, three = (after(count, 0.0) for count in (1, 2, 3))
+    found, third = after(2, 0.99), after(3, 0.6)
+    for name in one:
+        mean = (one[name] + two[name]) / 2
+        torch.testing.assert_close(found[name], mean)
+        torch.testing.assert_close(third[name], 0.6 * mean + 0.4 * three[name])
+    assert not torch.equal(one["decoder.0.weight"], two["decoder.0.weight"])
+
+
+def test_shens_statistics_are_standardised_over_paintings(plan, vgg, sets):
+    network, _ = train("shen", plan, vgg, sets)
+    raw = shen.new_network(settings("shen"), vgg)
+    raw.load_state_dict(network.state_dict())
+    style = shen.style_statistics(vgg, torch.rand(1, 3, 40, 40))
+    assert network.mean.min() >= 0 and network.mean.max() > 1
+    expected = raw((style - network.mean) / network.deviation)
+    for name, value in network(style).items():
+        torch.testing.assert_close(value, expected[name])
+
+
 @EACH
 def test_training_learns_and_leaves_vgg_alone(name, plan, vgg, sets):
     run = plan.runs[name].model_copy(update={"learning_rate": 3e-4})
@@ -216,13 +242,14 @@ def test_what_is_kept_reconstructs_as_what_was_trained(name, plan, vgg, sets, tm
     assert all(t.dtype == torch.float32 for key, t in tensors.items() if "unit" in key)
     save_tensors(path, tensors, {})
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    assert path.stat().st_size < 2 * trained + 40_000
+    assert path.stat().st_size < 1.02 * trained + 50_000  # a byte each
     photo = images.load_square(sets["photo/validation"][0], 50)
     expected = module.reconstruct(network, photo)
     found = module.reconstruct(restore(module, settings(name), path, vgg), photo)
     assert expected.keys() == found.keys()
     for key, image in found.items():
-        assert image.shape == photo.shape and (image - expected[key]).abs().max() < 2e-2, key
+        error = (image - expected[key]).square().mean().sqrt()
+        assert image.shape == photo.shape and error < 0.1 * expected[key].std(), key
 
 
 def test_generated_networks_are_found_by_their_style(vgg, sets, tmp_path):

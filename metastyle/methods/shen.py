@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
 from metastyle.checkpoint import compact, load_tensors
 from metastyle.errors import InputError
 from metastyle.hypernetwork import STYLE_LAYERS, HyperNetwork, statistics, style_statistics
+from metastyle.losses import range_penalty
 from metastyle.methods import Method, Printed, Resources
 from metastyle.pretrained import Pretrained, assemble, count
 from metastyle.transformer import TransformerNet, stylise, transform
 from metastyle.vgg import VGG16
 
 CONTENT_LAYER = "relu3_3"  # one of STYLE_LAYERS
+NORMALISED_BY = "paintings"  # for pretraining.pretrain
 ALIKE = 0.1  # relative distance of statistics: a style scaled twice stays below, others are above
 
 
@@ -24,27 +26,37 @@ class Settings(Pretrained):
     """`methods.shen`; `weights` holds generated networks, see `generate`."""
 
     width: PositiveInt  # hidden numbers per generated convolution; 128 in the paper
+    range_limit: PositiveFloat  # logits of the generated network beyond it are penalised
 
 
-def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) -> HyperNetwork:
-    """To be trained. There is no encoder to normalise: photos change nothing."""
-    return HyperNetwork(settings.width)
+def new_network(settings: Settings, vgg: VGG16, paintings: Tensor | None = None) -> HyperNetwork:
+    """To be trained; a style's statistics are standardised over paintings where they are given."""
+    if paintings is None:
+        return HyperNetwork(settings.width)
+    with torch.no_grad():
+        return HyperNetwork(settings.width, statistics(vgg(paintings, STYLE_LAYERS)))
 
 
 def training_terms(
     network: HyperNetwork, settings: Settings, vgg: VGG16, photos: Tensor, paintings: Tensor
 ) -> dict[str, Tensor]:
     """The perceptual loss of the network generated for one painting, (1, 3, H, W): relu3_3
-    against the photos', channel means and deviations of four layers against the painting's."""
+    against the photos', channel means and deviations of four layers against the painting's.
+
+    `range` is ours, the penalty of all other trainings here for what a sigmoid saturates.
+    """
     with torch.no_grad():
         wanted = vgg(photos, [CONTENT_LAYER])[CONTENT_LAYER]
         style = style_statistics(vgg, paintings)
     parameters = dict(network.image_network.named_parameters()) | network(style)
-    found = vgg(torch.sigmoid(transform(parameters, photos)), STYLE_LAYERS)
+    logits = transform(parameters, photos)
+    found = vgg(torch.sigmoid(logits), STYLE_LAYERS)
     content = (found[CONTENT_LAYER] - wanted).square().mean()
     widths = [found[layer].shape[1] for layer in STYLE_LAYERS for _ in range(2)]
     apart = (statistics(found) - style).split(widths, 1)
-    return {"content": content, "style": torch.stack([a.square().mean() for a in apart]).sum()}
+    moments_apart = torch.stack([a.square().mean() for a in apart]).sum()
+    beyond = range_penalty(logits, settings.range_limit)
+    return {"content": content, "style": moments_apart, "range": beyond}
 
 
 @torch.no_grad()

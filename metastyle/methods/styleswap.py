@@ -32,15 +32,20 @@ def training_terms(
     network: AutoEncoder, settings: Settings, vgg: VGG16, photos: Tensor, paintings: Tensor
 ) -> dict[str, Tensor]:
     """The inverse network (section 3.3): latents of photos, of paintings, and of each photo
-    swapped with its painting are to come back from the image that it makes of them."""
+    swapped with its painting are to come back from the image that it makes of them.
+
+    `pixels` is ours: the plain ones against their images, as in AdaIN's training here.
+    """
+    images = torch.cat([photos, paintings])
     with torch.no_grad():
-        plain = network.encoder(torch.cat([photos, paintings]))[-1]
+        plain = network.encoder(images)[-1]
         pairs = zip(*(part.split(1) for part in plain.split(len(photos))), strict=True)
         swapped = [swap(photo, painting, settings.patch) for photo, painting in pairs]
         latents = torch.cat([plain, *swapped])
     found = network.decoder(latents)
     latent = (network.encoder(found)[-1] - latents).square().mean()
-    return {"latent": latent, "variation": total_variation(found)}
+    pixels = (found[: len(images)] - images).square().mean()
+    return {"latent": latent, "variation": total_variation(found), "pixels": pixels}
 
 
 def reconstruct(network: AutoEncoder, photos: Tensor) -> dict[str, Tensor]:
