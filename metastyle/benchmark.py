@@ -5,6 +5,7 @@ params.yaml` prints it as JSON.
 """
 
 import argparse
+import copy
 import json
 import os
 import re
@@ -115,29 +116,41 @@ def prepare(params: Path, scale: Scale) -> Prepared:
     sets = splits.read(inputs / "splits.csv", data, root)
     images = Images(sets["photo/inner"], sets["photo/outer"], sets["artwork/train"])
 
-    @cache  # made when first asked for: the other ways' processes are measured without it
-    def loss_of(kind: type[VGG16], precision: Precision = "float32") -> TaskLoss:
-        vgg = quick if kind is VGG16 else load_vgg(root / data.vgg, perceptual.feature_scale, kind)
-        vgg = vgg.computing_in(precision)
-        if issubclass(kind, plain.PlainVGG16):
-            return plain.task_loss(network, vgg, perceptual)
-        return losses.task_loss(vgg, perceptual)
+    # Made when first asked for: the other ways' processes are measured without them.
+    @cache
+    def loaded(kind: type[VGG16]) -> VGG16:
+        return load_vgg(root / data.vgg, perceptual.feature_scale, kind)
+
+    @cache
+    def quick(precision: Precision = "float32") -> TaskLoss:
+        return losses.task_loss(loaded(VGG16).computing_in(precision), perceptual)
+
+    def slow(kind: type[plain.PlainVGG16] = plain.PlainVGG16) -> TaskLoss:
+        return plain.task_loss(network, loaded(kind), perceptual)
 
     network = new_network(settings.seed)
-    quick = load_vgg(root / data.vgg, perceptual.feature_scale)
     draw = partial(
-        draw_tasks, images=images, settings=settings, features=quick, perceptual=perceptual
+        draw_tasks, images=images, settings=settings, features=loaded(VGG16), perceptual=perceptual
     )
     tasks = draw(1)
     delta = settings.inner_learning_rate
     inner = parameter_names(network, settings.inner_parameters)
-    slow, same = plain.PlainVGG16, VGG16
 
-    def by(gradient: Callable, *kind: Any, **options: Any) -> Step:
+    def by(gradient: Callable, loss: Callable[[], TaskLoss], **options: Any) -> Step:
         def step(theta: Parameters) -> Parameters:
-            return gradient(theta, tasks, loss_of(*kind), delta=delta, inner=inner, **options)[0]
+            return gradient(theta, tasks, loss(), delta=delta, inner=inner, **options)[0]
 
         return step
+
+    def plain_in_threads() -> TaskLoss:
+        """PyTorch's functional_call changes the module while it runs: each call has its own."""
+
+        def loss(*given):
+            return plain.task_loss(copy.deepcopy(network), loaded(plain.PlainVGG16), perceptual)(
+                *given
+            )
+
+        return loss
 
     def all_cores(theta: Parameters) -> Parameters:
         with in_this_thread():
@@ -145,18 +158,18 @@ def prepare(params: Path, scale: Scale) -> Prepared:
 
     ways = {
         "plain": by(plain.meta_gradient, slow),
-        "exact": by(bilevel.meta_gradient, same),
-        "first order": by(bilevel.meta_gradient, same, order="first"),
-        "fast": by(bilevel.meta_gradient, same, "bfloat16", order="first"),
+        "exact": by(bilevel.meta_gradient, quick),
+        "first order": by(bilevel.meta_gradient, quick, order="first"),
+        "fast": by(bilevel.meta_gradient, lambda: quick("bfloat16"), order="first"),
     }
     if not machine.has_bfloat16():
         del ways["fast"]
     levers = {
-        "channels-last VGG-16": by(plain.meta_gradient, ChannelsLastVGG16),
-        "own operators": by(plain.meta_gradient, same),
-        "by parts, a core per image": by(bilevel.meta_gradient, slow),
+        "channels-last VGG-16": by(plain.meta_gradient, lambda: slow(ChannelsLastVGG16)),
+        "own operators": by(plain.meta_gradient, quick),
+        "by parts, a core per image": by(bilevel.meta_gradient, plain_in_threads),
         "forward over reverse": lambda theta: plain.forward_over_reverse(
-            theta, tasks, loss_of(slow), delta=delta
+            theta, tasks, slow(), delta=delta
         ),
         "exact, all cores on each operation": all_cores,
     }
