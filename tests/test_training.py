@@ -194,10 +194,10 @@ def test_card_counts_what_the_network_saw(settings, images, perceptual):
 
 
 def test_the_code_still_computes_the_stored_run():
-    """The first iterations of the reference run; `metastyle replay` does more of them."""
-    table = replay(ROOT / "params.yaml", 3)
-    assert table.index.tolist() == [1, 2, 3]
-    assert table["difference"].abs().max() < 1e-3
+    """The first iterations of the reference run, as `metastyle replay` does them."""
+    table = replay(ROOT / "params.yaml", 20)
+    assert table.index.tolist() == [*range(1, 21)]
+    assert table["difference"].abs().max() < 1e-2
 
 
 def test_another_run_is_told_from_the_stored_one(tmp_path):
