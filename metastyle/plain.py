@@ -3,6 +3,7 @@
 PyTorch's own layers, a whole batch at once, and one graph through the inner steps.
 """
 
+import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -128,7 +129,9 @@ def forward_over_reverse(
             {name: theta[name] - delta * g[name] for name in theta}, task.style, task.query
         )
         at = partial(gradient, style=task.style, batch=support)
-        _, product = torch.func.jvp(at, (theta,), (v,))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch's, of its own torch.jit
+            _, product = torch.func.jvp(at, (theta,), (v,))
         for name in total:
             total[name] += v[name] - delta * product[name]
     return total
