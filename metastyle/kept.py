@@ -20,15 +20,16 @@ def fingerprint(*decides: Any, code: Sequence[str] | None = None) -> str:
     """A hash of everything given, of the library's modules in use and of the versions they run on.
 
     Args:
-        code: the modules that count, by their names in the package; None: all in use.
+        code: of the modules in use those that count, by their names in the package; None: all.
         decides: sections of parameters, files (their names and content count), tensors,
             networks (with their buffers), what JSON knows, and lists of these.
     """
     digest = hashlib.sha256()
     package = __name__.partition(".")[0]
-    used = sorted(n for n in sys.modules if n.partition(".")[0] == package)
-    for name in used if code is None else [f"{package}.{module}" for module in code]:
-        digest.update(Path(sys.modules[name].__file__).read_bytes())
+    names = sorted(n for n in sys.modules if n.partition(".")[0] == package)
+    for name in names:
+        if code is None or name.partition(".")[2] in code:
+            digest.update(Path(sys.modules[name].__file__).read_bytes())
     for used in ("torch", "torchvision", "pillow"):
         digest.update(version(used).encode())
     for value in decides:
