@@ -50,8 +50,10 @@ def test_ways_give_the_gradients_they_are_named_for():
     theta = dict(new_network(0).named_parameters())
     found = {name: way(theta) for name, way in ways.items()}
     assert set(found) == set(benchmark.WAYS) - ({"fast"} if not machine.has_bfloat16() else set())
+    # By their cosines the first order would pass too: what counts is the distance without it.
+    hessian = benchmark.distance(found["first order"], found["plain"])
     for same in (found["exact"], *(lever(theta) for lever in levers.values())):
-        assert benchmark.cosine(found["plain"], same) > 0.9999
+        assert benchmark.distance(same, found["plain"]) < 0.3 * hessian
     if "fast" in found:
         assert 0.999 < benchmark.cosine(found["first order"], found["fast"]) < 1 - 1e-9
     assert len(draw(2)) == scale.styles_per_iteration
