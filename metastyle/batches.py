@@ -63,7 +63,7 @@ def crops(files: Sequence[Path], size: int, augmentation: Augmentation, seed: in
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return torch.stack([transform(_decode(file)) for file in files])
+        return torch.stack([transform(decoded(file)) for file in files])
 
 
 def batch(
@@ -74,5 +74,6 @@ def batch(
 
 
 @lru_cache(maxsize=256)
-def _decode(path: Path) -> Tensor:
+def decoded(path: Path) -> Tensor:
+    """`images.decode`; the last 256 images are kept, since small collections come round again."""
     return images.decode(path)

@@ -21,14 +21,15 @@ import torch
 from pydantic import Field, PositiveInt
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from metastyle import bilevel, losses, machine, plain, project, splits
+from metastyle import batches, bilevel, losses, machine, plain, project, splits
 from metastyle.gradients import Parameters, TaskLoss, in_this_thread
 from metastyle.losses import Perceptual
 from metastyle.params import CropSide, Section, read
 from metastyle.timing import measure
-from metastyle.training import Images, MetaTraining, draw_tasks
+from metastyle.training import Images, MetaTraining, draw_crops, draw_tasks
 from metastyle.transformer import new_network, parameter_names
 from metastyle.vgg import VGG16, Precision, load_vgg
 
@@ -61,7 +62,6 @@ class Benchmark(Section):
     input_iterations: PositiveInt
 
 
-WAYS = ("plain", "exact", "first order", "fast")
 Step = Callable[[Parameters], Parameters]
 
 # Operations by what they do; what is not listed counts as element-wise work and copies.
@@ -84,7 +84,7 @@ GROUPS = {
 
 class Prepared(NamedTuple):
     """`ways` and `levers` as functions of theta, for the tasks of the first iteration at a scale;
-    `draw`, the function that draws an iteration's tasks."""
+    `draw` takes an iteration to its crops."""
 
     ways: dict[str, Step]
     levers: dict[str, Step]
@@ -129,10 +129,8 @@ def prepare(params: Path, scale: Scale) -> Prepared:
         return plain.task_loss(network, loaded(kind), perceptual)
 
     network = new_network(settings.seed)
-    draw = partial(
-        draw_tasks, images=images, settings=settings, features=loaded(VGG16), perceptual=perceptual
-    )
-    tasks = draw(1)
+    draw = partial(draw_crops, images=images, settings=settings)
+    tasks = draw_tasks(1, images, settings, loaded(VGG16), perceptual)
     delta = settings.inner_learning_rate
     inner = parameter_names(network, settings.inner_parameters)
 
@@ -152,6 +150,10 @@ def prepare(params: Path, scale: Scale) -> Prepared:
 
         return loss
 
+    def recomputed() -> TaskLoss:
+        """The plain loss without its activations: they are computed again on the way back."""
+        return partial(checkpoint, slow(), use_reentrant=False)
+
     def all_cores(theta: Parameters) -> Parameters:
         with in_this_thread():
             return ways["exact"](theta)
@@ -166,6 +168,7 @@ def prepare(params: Path, scale: Scale) -> Prepared:
         del ways["fast"]
     levers = {
         "channels-last VGG-16": by(plain.meta_gradient, lambda: slow(ChannelsLastVGG16)),
+        "recomputation": by(plain.meta_gradient, recomputed),
         "own operators": by(plain.meta_gradient, quick),
         "by parts, a core per image": by(bilevel.meta_gradient, plain_in_threads),
         "forward over reverse": lambda theta: plain.forward_over_reverse(
@@ -174,6 +177,23 @@ def prepare(params: Path, scale: Scale) -> Prepared:
         "exact, all cores on each operation": all_cores,
     }
     return Prepared(ways, levers, draw)
+
+
+def input_seconds(draw: Callable[[int], list], iterations: int) -> dict[str, float]:
+    """Median time of an iteration's crops: of images decoded before, as where a collection fits
+    into `batches.decoded`, and of images that have to be decoded, as where it is large."""
+
+    def anew(iteration: int) -> None:
+        batches.decoded.cache_clear()
+        draw(iteration)
+
+    def seconds(call: Callable[[int], object]) -> float:
+        each = iter(range(iterations + 1))
+        return measure(lambda: call(next(each)), budget=0, repeats=(iterations, iterations)).median
+
+    for iteration in range(iterations + 1):
+        draw(iteration)
+    return {"decoded before": seconds(draw), "decoded anew": seconds(anew)}
 
 
 def ceilings(seconds: float) -> dict[str, float]:
@@ -213,7 +233,8 @@ def distance(a: Parameters, b: Parameters) -> float:
 
 
 def memory(way: str, scale: str, params: str | Path) -> dict[str, float]:
-    """Memory in GiB of a process that does one step: `before` it, and the `peak`."""
+    """Memory in GiB of a process that does one step of a way (or lever): `before` it, and the
+    `peak`."""
     command = [sys.executable, "-m", "metastyle.benchmark", way, scale, str(params)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -265,16 +286,16 @@ def held(kind: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("way", choices=WAYS)
+    parser.add_argument("way", help="a way or a lever")
     parser.add_argument("scale")
     parser.add_argument("params", type=Path)
     a = parser.parse_args()
     scales = {scale.name: scale for scale in read(a.params, "benchmark", Benchmark).scales}
     scale = scales[a.scale]
-    ways = prepare(a.params, scale).ways
+    ways, levers, _ = prepare(a.params, scale)
     theta = dict(new_network(0).named_parameters())
     before = held("VmRSS")
-    ways[a.way](theta)
+    (ways | levers)[a.way](theta)
     print(json.dumps({"before": before, "peak": held("VmHWM")}))
 
 

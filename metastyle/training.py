@@ -95,27 +95,48 @@ class Result(NamedTuple):
     seconds: float
 
 
-def draw_tasks(
-    iteration: int, images: Images, settings: MetaTraining, features: VGG16, perceptual: Perceptual
-) -> list[Task]:
-    """The meta-batch of one iteration: a function of the seed and the iteration alone."""
-    s, device = settings, features.mean.device
+class Drawn(NamedTuple):
+    """The crops of one style's task, RGB in [0, 1]: (1, 3, size, size) of the painting,
+    (N, 3, size, size) of photos per inner step, and the same for the outer loss."""
+
+    painting: Tensor
+    supports: list[Tensor]
+    query: Tensor
+
+
+def draw_crops(iteration: int, images: Images, settings: MetaTraining) -> list[Drawn]:
+    """The input of one iteration: a function of the seed and the iteration alone."""
+    s = settings
     size = crop_size(iteration, s)
 
     def contents(files: Sequence[Path], *key: object) -> Tensor:
         seed = derive_seed(s.seed, iteration, *key)
-        return batches.batch(files, s.contents_per_batch, size, s.photos, seed).to(device)
+        return batches.batch(files, s.contents_per_batch, size, s.photos, seed)
 
     style_seed = derive_seed(s.seed, iteration, "styles")
     paintings = batches.draw(images.artworks, s.styles_per_iteration, style_seed)
-    tasks = []
+    drawn = []
     for k, painting in enumerate(paintings):
         seed = derive_seed(s.seed, iteration, "style", k)
-        style = batches.crops([painting], size, s.artworks, seed).to(device)
+        style = batches.crops([painting], size, s.artworks, seed)
         supports = [contents(images.inner, "support", k, t) for t in range(s.inner_steps)]
-        query = contents(images.outer, "query", k)
-        tasks.append(Task(style_target(features, style, perceptual), supports, query))
-    return tasks
+        drawn.append(Drawn(style, supports, contents(images.outer, "query", k)))
+    return drawn
+
+
+def draw_tasks(
+    iteration: int, images: Images, settings: MetaTraining, features: VGG16, perceptual: Perceptual
+) -> list[Task]:
+    """The meta-batch of one iteration, with the Gram matrices of its paintings."""
+    device = features.mean.device
+    return [
+        Task(
+            style_target(features, drawn.painting.to(device), perceptual),
+            [support.to(device) for support in drawn.supports],
+            drawn.query.to(device),
+        )
+        for drawn in draw_crops(iteration, images, settings)
+    ]
 
 
 def crop_size(iteration: int, settings: MetaTraining) -> int:

@@ -10,9 +10,13 @@ from metastyle.watching import Watch
 
 
 class Change(Section):
-    """What one trial has other than the base: some values of each section, by name."""
+    """What one trial has other than the base: some values of each section, by name.
+
+    against: the trial that it differs from in one thing.
+    """
 
     why: str
+    against: str = "base"
     perceptual: dict = Field(default_factory=dict)
     meta_train: dict = Field(default_factory=dict)
 
@@ -36,6 +40,8 @@ class Trials(Section):
     def _known_names(self) -> "Trials":
         if unknown := set(self.names) - set(self.changes):
             raise ValueError(f"trials.changes has no {', '.join(sorted(unknown))}")
+        if unknown := {change.against for change in self.changes.values()} - set(self.changes):
+            raise ValueError(f"trials.changes has no {', '.join(sorted(unknown))} to compare with")
         for name, change in self.changes.items():
             wrong = set(change.meta_train) - set(MetaTraining.model_fields)
             wrong |= set(change.perceptual) - set(Perceptual.model_fields)
