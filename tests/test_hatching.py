@@ -1,4 +1,4 @@
-"""The hatching measure finds a grid, its size and its phase, and nothing else."""
+"""The hatching measure finds a grid, its size and its phase."""
 
 import pytest
 import torch
