@@ -1,7 +1,7 @@
 # make repro   set up and reproduce the pipeline
 # make test    set up and run everything that CI runs
 # make lab     set up and open JupyterLab
-# make bench   set up and measure what a meta-gradient costs here, about ten minutes
+# make bench   set up and measure what a meta-gradient costs here, about twenty minutes
 # make setup   the part they share: VENV=path uses (or makes) another environment
 
 VENV ?= .venv

@@ -45,6 +45,7 @@ def test_a_misspelt_change_is_named(tmp_path):
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(InputError, match="changes has no absent"):
         read(path, "trials", Trials)
+    values["trials"]["names"] = ["typo"]
     values["trials"]["changes"]["typo"] = {"why": "?", "against": "nothing"}
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(InputError, match="changes has no nothing to compare with"):
