@@ -293,9 +293,12 @@ def main() -> None:
     scales = {scale.name: scale for scale in read(a.params, "benchmark", Benchmark).scales}
     scale = scales[a.scale]
     ways, levers, _ = prepare(a.params, scale)
+    steps = ways | levers
+    if a.way not in steps:
+        parser.error(f"no way or lever {a.way} here; give one of {', '.join(steps)}")
     theta = dict(new_network(0).named_parameters())
     before = held("VmRSS")
-    (ways | levers)[a.way](theta)
+    steps[a.way](theta)
     print(json.dumps({"before": before, "peak": held("VmHWM")}))
 
 

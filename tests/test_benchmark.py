@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import SMOKE
 
-from metastyle import benchmark, gradients, machine
+from metastyle import batches, benchmark, gradients, images, machine
 from metastyle.benchmark import Benchmark
 from metastyle.params import read
 from metastyle.timing import Stopwatch, side_by_side
@@ -63,10 +63,27 @@ def test_ways_give_the_gradients_they_are_named_for():
     assert sum(shares.values()) == pytest.approx(1) and shares["convolutions"] > 0.2
 
 
-def test_input_is_timed_with_and_without_decoding():
-    draw = benchmark.prepare(SMOKE, read(SMOKE, "benchmark", Benchmark).scales[0]).draw
+def test_input_is_timed_with_and_without_decoding(sets, monkeypatch):
+    files, decoded, drawn = sets["photo/inner"], [], []
+    decode = images.decode
+    monkeypatch.setattr(images, "decode", lambda file: decoded.append(file) or decode(file))
+    batches.decoded.cache_clear()
+
+    def draw(iteration):
+        batches.decoded(files[iteration])
+        drawn.append(len(decoded))
+
     seconds = benchmark.input_seconds(draw, 3)
-    assert 0 < seconds["decoded before"] < seconds["decoded anew"]
+    assert set(seconds) == {"decoded before", "decoded anew"}
+    # The images are decoded once, then drawn without decoding, then decoded at each draw.
+    assert drawn == [1, 2, 3, 4] + [4] * 4 + [5, 6, 7, 8]
+
+
+def test_an_unknown_lever_is_named_with_those_there_are(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["benchmark", "quick", "reference", str(SMOKE)])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    assert "no way or lever quick here; give one of plain, exact" in capsys.readouterr().err
 
 
 def test_memory_counts_what_a_step_takes_and_nothing_of_its_parent():
