@@ -169,13 +169,12 @@ def _initialise(decoder: nn.Module) -> None:
 def mirror_decoder(blocks: int) -> nn.Sequential:
     """WCT's decoder of relu{blocks}_1 (Li et al. 2017); AdaIN's for blocks = 4.
 
-    Reflection padding, no norm, the last convolution linear: images in about [0, 1].
+    Reflection padding, no norm, the last convolution linear: images in about [0, 1]. A stage per
+    block, and the last convolution.
     """
-    layers: list[nn.Module] = []
-    for block in range(blocks, 1, -1):
-        layers += _up(block, "reflect")
+    stages = [nn.Sequential(*_up(block, "reflect")) for block in range(blocks, 1, -1)]
     last = nn.Conv2d(CHANNELS[0], 3, 3, padding=1, padding_mode="reflect")
-    decoder = nn.Sequential(*layers, last)
+    decoder = nn.Sequential(*stages, last)
     _initialise(decoder)
     return decoder
 

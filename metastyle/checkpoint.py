@@ -15,6 +15,10 @@ from metastyle.transformer import TransformerNet
 
 FORMAT = "1"
 SCALE = "scale of "
+FINEST = 127  # levels of either sign that 8 bits hold
+LARGE = (
+    1000  # entries of a filter from which fewer levels will do: over many, rounding averages out
+)
 
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], info: dict[str, Any]) -> None:
@@ -26,12 +30,16 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], info: dict[str, A
         save_file(flat, temporary, metadata={"metastyle": described})
 
 
-def compact(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+def compact(parameters: dict[str, Tensor], levels: int = FINEST) -> dict[str, Tensor]:
     """Parameters in about a quarter of the space, for results that can be made again.
 
     Filters, which are the last three dimensions, are rounded to 8 bits with a scale for each;
     vectors and matrices to float16. `load_tensors` gives filters back as float32, `load_network`
     all of them.
+
+    Args:
+        levels: of either sign, at most 127, for filters of more than `LARGE` entries. The file is
+            as long with fewer, but compresses better.
     """
     small = {}
     for name, p in parameters.items():
@@ -39,7 +47,8 @@ def compact(parameters: dict[str, Tensor]) -> dict[str, Tensor]:
             small[name] = p.half()
             continue
         largest = p.abs().amax((-3, -2, -1), keepdim=True)
-        scale = (largest / 127).clamp(min=torch.finfo(p.dtype).tiny)
+        finest = levels if p.shape[-3:].numel() > LARGE else FINEST
+        scale = (largest / finest).clamp(min=torch.finfo(p.dtype).tiny)
         small[name] = (p / scale).round().to(torch.int8)
         small[SCALE + name] = scale
     return small

@@ -11,6 +11,7 @@ from metastyle.transformer import TransformerNet
 from metastyle.vgg import VGG16
 
 STYLE_LAYERS = ("relu1_2", "relu2_2", "relu3_3", "relu4_3")
+CONTENT_LAYER = "relu3_3"  # one of them
 STATISTICS = 2 * (64 + 128 + 256 + 512)
 
 

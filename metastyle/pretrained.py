@@ -33,12 +33,12 @@ def trained_state(network: nn.Module) -> dict[str, Tensor]:
     return {name: t for name, t in network.state_dict().items() if name not in frozen}
 
 
-def kept_state(network: nn.Module) -> dict[str, Tensor]:
+def kept_state(network: nn.Module, levels: int) -> dict[str, Tensor]:
     """`trained_state` as results hold it: parameters `compact`, an encoder's averages as they
     are (the smallest would vanish)."""
     parameters = {name for name, _ in network.named_parameters()}
     state = trained_state(network)
-    small = compact({name: t for name, t in state.items() if name in parameters})
+    small = compact({name: t for name, t in state.items() if name in parameters}, levels)
     return small | {name: t for name, t in state.items() if name not in parameters}
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from metastyle import batches
 from metastyle.batches import Augmentation, derive_seed
-from metastyle.checkpoint import load_tensors, save_tensors
+from metastyle.checkpoint import FINEST, load_tensors, save_tensors
 from metastyle.errors import InputError
 from metastyle.kept import fingerprint
 from metastyle.params import CropSide, Section
@@ -21,8 +21,8 @@ from metastyle.pretrained import Pretrained, assemble, kept_state
 from metastyle.vgg import VGG16
 
 # The modules that decide a training's result, beside the method's own.
-CODE = ["autoencoders", "batches", "hypernetwork", "images", "losses", "moments", "operators"]
-CODE += ["patches", "pretrained", "pretraining", "transformer", "vgg"]
+CODE = ["autoencoders", "batches", "hypernetwork", "images", "least_squares", "losses", "moments"]
+CODE += ["operators", "patches", "pretrained", "pretraining", "transformer", "vgg"]
 
 
 class Run(Section):
@@ -30,6 +30,7 @@ class Run(Section):
 
     photos, paintings: how many in a batch. style_every: so many iterations have the same
     paintings. weights: of the loss's terms, by their names in the method's `training_terms`.
+    levels: to which the filters of the result are rounded, see `checkpoint.compact`.
     """
 
     iterations: PositiveInt
@@ -41,12 +42,15 @@ class Run(Section):
     warmup: NonNegativeInt
     decay: NonNegativeFloat
     weights: dict[str, NonNegativeFloat]
+    levels: Annotated[int, Field(ge=1, le=FINEST)] = FINEST
 
 
 class Pretraining(Section):
     """Section `pretrain`: what the runs share.
 
     normalised_over: photos (Shen's: paintings) over whose crops encoders are normalised.
+    fitted_over: photos, over whose crops mirrored decoders are fitted to begin with; null: their
+        start is random.
     average: the result is a running mean of the weights, of which an iteration keeps so much;
         0: the last weights.
     """
@@ -55,6 +59,7 @@ class Pretraining(Section):
     photos: Augmentation
     paintings: Augmentation
     normalised_over: PositiveInt
+    fitted_over: PositiveInt | None
     average: Annotated[float, Field(ge=0, lt=1)]
     checkpoint_minutes: NonNegativeFloat
     runs: dict[str, Run]
@@ -105,7 +110,8 @@ def pretrain(
     """Minimise the weighted sum of a method's `training_terms` by Adam.
 
     Args:
-        method: of metastyle.methods, with `new_network` and `training_terms`.
+        method: of metastyle.methods, with `new_network` and `training_terms`; `start`, where it
+            has one, fits a new network to photos before the first iteration.
         photos, paintings: files of the training split.
         cache: folder for the state, see `training.cache_folder`; written every
             `checkpoint_minutes` and at the end, read at the start, so that the same call after
@@ -132,17 +138,22 @@ def pretrain(
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     optimiser = torch.optim.Adam(parameters.values(), lr=run.learning_rate, fused=True)
 
-    mean = {name: p.detach().clone() for name, p in parameters.items()}
     file, log = None, []
     if cache:
         shared = plan.model_copy(update={"runs": {}, "checkpoint_minutes": 0})
-        open_ended = run.model_copy(update={"iterations": 1})
+        open_ended = run.model_copy(update={"iterations": 1, "levels": FINEST})
         trained = settings.of_training()
         decides = [method.__name__, trained, open_ended, shared, vgg, [*photos], [*paintings]]
         code = [*CODE, method.__name__.partition(".")[2]]
         file = cache / "pretrain" / fingerprint(*decides, code=code) / "state.safetensors"
-        if file.is_file():
-            log = _resume(file, parameters, mean, optimiser)
+    resumed = file is not None and file.is_file()
+    if not resumed and plan.fitted_over and hasattr(method, "start"):
+        seed = derive_seed(plan.seed, "fitted over")
+        fitted = batches.batch(photos, plan.fitted_over, run.size, plan.photos, seed)
+        method.start(network, fitted.to(device))
+    mean = {name: p.detach().clone() for name, p in parameters.items()}
+    if resumed:
+        log = _resume(file, parameters, mean, optimiser)
     if len(log) > run.iterations:
         raise InputError(
             f"{file}: has gone {len(log)} iterations; ask for as many under pretrain.runs, or "
@@ -191,12 +202,13 @@ def result(
     settings: Pretrained,
     vgg: VGG16,
     styles: Sequence[Tensor],
+    levels: int,
 ) -> dict[str, Tensor]:
     """What is kept of a trained network: its own state, or what it generates for styles where
     the method has a function `generate`."""
     if hasattr(method, "generate"):
-        return method.generate(network, settings, vgg, styles)
-    return kept_state(network)
+        return method.generate(network, settings, vgg, styles, levels)
+    return kept_state(network, levels)
 
 
 def restore(method: ModuleType, settings: Pretrained, weights: Path, vgg: VGG16) -> nn.Module:

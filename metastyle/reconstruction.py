@@ -1,14 +1,17 @@
-"""Are the decoders good enough to judge a method by? Photos encoded and decoded, against floors."""
+"""Are the trainings good enough to judge a method by? What they learnt, against floors."""
 
 from collections.abc import Mapping
 
 import pandas as pd
-from pydantic import PositiveInt
+import torch
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 
+from metastyle.hypernetwork import CONTENT_LAYER, style_statistics
 from metastyle.intervals import Interval, bootstrap
 from metastyle.metrics import psnr, ssim
 from metastyle.params import ImageSide, Section
+from metastyle.vgg import VGG16
 
 
 class Floor(Section):
@@ -18,6 +21,13 @@ class Floor(Section):
     ssim: float
 
 
+class Generated(Section):
+    """The most that the means of `apart` may be for Shen's generated networks."""
+
+    content: PositiveFloat
+    style: PositiveFloat
+
+
 class Baselines(Section):
     """Section `baselines`; photos: held-out ones, the first by name; null: all."""
 
@@ -25,6 +35,7 @@ class Baselines(Section):
     photo_size: ImageSide
     shown: PositiveInt
     floors: dict[str, Floor]  # by decoder, in the figure's order
+    generated: Generated
 
 
 def quality(reconstructions: Mapping[str, Tensor], photo: Tensor) -> pd.DataFrame:
@@ -55,4 +66,45 @@ def against_floors(table: pd.DataFrame, floors: Mapping[str, Floor]) -> pd.DataF
             "ssim_floor": floor.ssim,
             "reached": found["psnr"].value >= floor.psnr and found["ssim"].value >= floor.ssim,
         }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+@torch.no_grad()
+def apart(
+    output: Tensor, photo: Tensor, other: Tensor, painting: Tensor, vgg: VGG16
+) -> dict[str, float]:
+    """How far an image is from what Shen's loss compares it with, in units of what a reader knows.
+
+    Args:
+        output: of the photo, in the painting's style. other: another photo. All
+            (1, 3, H, W) in [0, 1], but the painting, which may have another size.
+
+    Returns:
+        content: squared distance of relu3_3 to the photo's, over the other photo's to it;
+        style: squared distance of the channel moments to the painting's, over the photo's to it.
+    """
+    found, wanted, unlike = (
+        vgg(image, [CONTENT_LAYER])[CONTENT_LAYER] for image in (output, photo, other)
+    )
+    content = (found - wanted).square().mean() / (unlike - wanted).square().mean()
+    style = style_statistics(vgg, painting)
+    own, plain = (style_statistics(vgg, image) for image in (output, photo))
+    moved = (own - style).square().sum() / (plain - style).square().sum()
+    return {"content": content.item(), "style": moved.item()}
+
+
+def against_limits(table: pd.DataFrame, limits: Generated) -> pd.DataFrame:
+    """Means of `apart` over pairs, with intervals over artists and photos, and whether each is
+    within its limit.
+
+    Args:
+        table: columns artist, photo, content, style.
+
+    Returns:
+        Indexed by content, style: mean (Interval), limit, reached (bool).
+    """
+    rows = {}
+    for name, limit in limits:
+        mean = bootstrap(table, name, ["artist", "photo"])
+        rows[name] = {"mean": mean, "limit": limit, "reached": mean.value <= limit}
     return pd.DataFrame.from_dict(rows, orient="index")

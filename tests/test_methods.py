@@ -44,14 +44,17 @@ def test_a_small_file_moves_pixels_by_less_than_a_level(tmp_path, sets):
     assert moved.abs().mean() < 0.5 / 255
 
 
-def test_compact_filters_are_within_half_a_step_and_zeros_stay(tmp_path):
-    filters = torch.randn(2, 5, 4, 3, 3) * torch.logspace(-20, 3, 5)[:, None, None, None]
+@pytest.mark.parametrize(("inputs", "levels", "kept"), [(4, 127, 127), (4, 7, 127), (128, 7, 7)])
+def test_compact_filters_are_within_half_a_step_and_zeros_stay(inputs, levels, kept, tmp_path):
+    filters = torch.randn(2, 5, inputs, 3, 3) * torch.logspace(-20, 3, 5)[:, None, None, None]
     filters[0, 0] = 0
     path = tmp_path / "x.safetensors"
-    save_tensors(path, compact({"filters": filters, "vector": filters[0, :, 0, 0, 0]}), {})
+    small = compact({"filters": filters, "vector": filters[0, :, 0, 0, 0]}, levels)
+    assert small["filters"].unique().tolist() == [*range(-kept, kept + 1)] or inputs == 4
+    save_tensors(path, small, {})
     tensors, _ = load_tensors(path)
     assert tensors.keys() == {"filters", "vector"} and tensors["filters"].dtype == torch.float32
-    step = filters.abs().amax((-3, -2, -1), keepdim=True) / 127
+    step = filters.abs().amax((-3, -2, -1), keepdim=True) / kept
     assert ((tensors["filters"] - filters).abs() <= 0.5001 * step).all()
 
 

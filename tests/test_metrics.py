@@ -17,7 +17,14 @@ from metastyle.errors import InputError
 from metastyle.intervals import Interval
 from metastyle.metrics import profile, psnr, sliced_wasserstein, ssim, structural_distance
 from metastyle.params import read
-from metastyle.reconstruction import Floor, against_floors, quality
+from metastyle.reconstruction import (
+    Floor,
+    Generated,
+    against_floors,
+    against_limits,
+    apart,
+    quality,
+)
 from metastyle.stopping import Stop, adapt_until_flat, is_flat
 from metastyle.transformer import new_network
 
@@ -214,6 +221,20 @@ def test_floors_are_for_both_means():
     assert judged.loc["a", "psnr"].value == pytest.approx(20, abs=1e-3)
     for floor in (Floor(psnr=21, ssim=0.5), Floor(psnr=19, ssim=1.0)):
         assert not against_floors(table, {"a": floor}).loc["a", "reached"]
+
+
+def test_apart_is_one_at_what_it_is_measured_by_and_zero_at_the_aim(vgg, sets):
+    photo, other = (images.load_square(file, 48) for file in sets["photo/validation"][:2])
+    painting = images.load_square(sets["artwork/validation"][0], 48)
+    kept, mistaken, copied = (
+        apart(x, photo, other, painting, vgg) for x in (photo, other, painting)
+    )
+    assert (kept["content"], mistaken["content"]) == (0, pytest.approx(1))
+    assert (kept["style"], copied["style"]) == (pytest.approx(1), 0)
+    table = pd.DataFrame([kept, copied]).assign(photo=["x", "y"], artist="a")
+    style = against_limits(table, Generated(content=9, style=0.51)).loc["style"]
+    assert style["mean"].value == pytest.approx(0.5) and style["reached"]
+    assert not against_limits(table, Generated(content=9, style=0.49)).loc["style", "reached"]
 
 
 RULE = Stop(every=2, looks=2, least=0.01, photos=1, photo_size=32)

@@ -1,13 +1,15 @@
 """Trainings of the baselines: what they minimise, resuming, and what is kept of them."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from conftest import SMOKE
 from test_baselines import dense_swap
 from torch import nn
 
-from metastyle import images, methods, pretraining
-from metastyle.autoencoders import AutoEncoder, Encoder
+from metastyle import images, least_squares, methods, pretraining
+from metastyle.autoencoders import AutoEncoder, Encoder, mirror_decoder
 from metastyle.checkpoint import save_tensors
 from metastyle.errors import InputError
 from metastyle.hypernetwork import STYLE_LAYERS
@@ -238,7 +240,7 @@ def test_a_term_without_a_weight_is_refused(plan, vgg, sets):
 def test_what_is_kept_reconstructs_as_what_was_trained(name, plan, vgg, sets, tmp_path):
     module, path = MODULES[name], tmp_path / "network.safetensors"
     network, _ = train(name, plan, vgg, sets)
-    tensors = result(module, network, settings(name), vgg, [])
+    tensors = result(module, network, settings(name), vgg, [], levels=127)
     assert all(t.dtype == torch.float32 for key, t in tensors.items() if "unit" in key)
     save_tensors(path, tensors, {})
     trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -257,7 +259,7 @@ def test_generated_networks_are_found_by_their_style(vgg, sets, tmp_path):
     hyper = shen.new_network(options, vgg)
     files = sets["artwork/held_out"][:2]
     styles = [images.load(file, options.style_size) for file in files]
-    save_tensors(path, result(shen, hyper, options, vgg, styles), {})
+    save_tensors(path, result(shen, hyper, options, vgg, styles, levels=127), {})
     resources = methods.Resources(vgg, None, [], None, None)
     method = methods.load("shen", SMOKE, resources, weights=path)
     assert method.parameters == methods.load("shen", SMOKE, resources).parameters
@@ -288,3 +290,31 @@ def test_pretraining_names_are_methods(plan):
     assert pretraining.columns(plan.runs["adain"]) == [
         "iteration", "loss", "content", "style", "pixels",
     ]  # fmt: skip
+
+
+def test_least_squares_finds_a_convolution_and_its_bias():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(9, 4, 12, 12, generator=generator)
+    true = torch.nn.Conv2d(4, 5, 3, padding=1, padding_mode="reflect")
+    found = deepcopy(true)
+    torch.nn.init.zeros_(found.weight)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(least_squares, "RIDGES", (1e-8, 10.0))
+        least_squares.fit(found, inputs, true(inputs).detach())
+    torch.testing.assert_close(found.weight, true.weight, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.bias, true.bias, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_a_fitted_decoder_shows_photos_it_has_not_seen(blocks, vgg, sets):
+    seen = images.load_squares(sets["photo/inner"][:16], 64)
+    network = AutoEncoder(Encoder("vgg16", blocks, vgg), mirror_decoder(blocks), seen)
+    photo = images.load_square(sets["photo/validation"][0], 64)
+
+    def error():
+        with torch.no_grad():
+            return (network.decoder(network.encoder(photo)[-1]) - photo).square().mean()
+
+    before = error()
+    least_squares.start(network, seen)
+    assert error() < 0.2 * photo.var() < before

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from metastyle import least_squares
 from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, mirror_decoder
 from metastyle.methods import Method, Printed, Resources
 from metastyle.moments import adain, moments
@@ -25,6 +26,11 @@ def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) ->
     """To be trained, or restored; its encoder normalised over photos where they are given."""
     encoder = Encoder(settings.encoder, BLOCKS, vgg, weights=settings.vgg19)
     return AutoEncoder(encoder, mirror_decoder(BLOCKS), photos)
+
+
+def start(network: AutoEncoder, photos: Tensor) -> None:
+    """Ours: before the training, the decoder as least squares have it."""
+    least_squares.start(network, photos)
 
 
 def training_terms(

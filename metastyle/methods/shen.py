@@ -8,17 +8,23 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
-from metastyle.checkpoint import compact, load_tensors
+from metastyle.checkpoint import FINEST, compact, load_tensors
 from metastyle.errors import InputError
-from metastyle.hypernetwork import STYLE_LAYERS, HyperNetwork, statistics, style_statistics
+from metastyle.hypernetwork import (
+    CONTENT_LAYER,
+    STYLE_LAYERS,
+    HyperNetwork,
+    statistics,
+    style_statistics,
+)
 from metastyle.losses import range_penalty
 from metastyle.methods import Method, Printed, Resources
 from metastyle.pretrained import Pretrained, assemble, count
 from metastyle.transformer import TransformerNet, stylise, transform
 from metastyle.vgg import VGG16
 
-CONTENT_LAYER = "relu3_3"  # one of STYLE_LAYERS
 NORMALISED_BY = "paintings"  # for pretraining.pretrain
+OWN = "own part of "
 ALIKE = 0.1  # relative distance of statistics: a style scaled twice stays below, others are above
 
 
@@ -61,25 +67,35 @@ def training_terms(
 
 @torch.no_grad()
 def generate(
-    network: HyperNetwork, settings: Settings, vgg: VGG16, styles: Sequence[Tensor]
+    network: HyperNetwork,
+    settings: Settings,
+    vgg: VGG16,
+    styles: Sequence[Tensor],
+    levels: int = FINEST,
 ) -> dict[str, Tensor]:
     """What `build` restores: the generated networks of S styles, not what generated them.
 
     Args:
         styles: (1, 3, H, W) in [0, 1] each.
+        levels: of the styles' own parts, see `compact`.
 
     Returns:
-        The parameters by their names in TransformerNet, `compact`, generated ones stacked to
-        (S, ...) and shared ones as they are; and `statistics`, (S, 1920), to know the styles by.
+        The parameters by their names in TransformerNet, `compact`: shared ones, and of generated
+        ones the mean over the styles. What a style adds is beside them, stacked to (S, ...): the
+        smaller part, which bears rounding. And `statistics`, (S, 1920), to know the styles by.
     """
-    known = torch.stack([_statistics(style, settings, vgg) for style in styles])
-    generated = [compact(network(style)) for style in known]
-    stacked = {name: torch.stack([one[name] for one in generated]) for name in generated[0]}
-    shared = compact(dict(network.image_network.named_parameters()))
-    return {"statistics": known, **shared, **stacked}
+    known = torch.stack([describe(style, settings, vgg) for style in styles])
+    generated = [network(style) for style in known]
+    shared, own = dict(network.image_network.named_parameters()), {}
+    for name in generated[0]:
+        stacked = torch.stack([parameters[name] for parameters in generated])
+        shared[name] = stacked.mean(0)
+        own[OWN + name] = stacked - shared[name]
+    return {"statistics": known, **compact(shared), **compact(own, levels)}
 
 
-def _statistics(style: Tensor, settings: Settings, vgg: VGG16) -> Tensor:
+def describe(style: Tensor, settings: Settings, vgg: VGG16) -> Tensor:
+    """What the hypernetwork sees of a style, (1, 3, H, W) in [0, 1]: (1920,)."""
     return style_statistics(vgg, F.resize(style, [settings.style_size], antialias=True))
 
 
@@ -94,8 +110,8 @@ def _choose(path: Path, tensors: dict[str, Tensor], style: Tensor) -> Transforme
         )
     network = TransformerNet()
     for name, parameter in network.named_parameters():
-        value = tensors[name]
-        parameter.data.copy_(value if value.shape == parameter.shape else value[k])
+        own = tensors[OWN + name][k] if OWN + name in tensors else 0
+        parameter.data.copy_(tensors[name] + own)
     return network.to(style.device)
 
 
@@ -113,7 +129,7 @@ def build(settings: Settings, resources: Resources) -> Method:
             return _choose(s.weights, tensors, style)
 
     def prepare(style):
-        return network(_statistics(style, s, vgg))
+        return network(describe(style, s, vgg))
 
     return Method(
         label="Shen et al. 2018",

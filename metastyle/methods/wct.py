@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
+from metastyle import least_squares
 from metastyle.autoencoders import AutoEncoder, Encoder, Shape, in_multiples, mirror_decoder
 from metastyle.methods import Method, Printed, Resources
 from metastyle.moments import colour, spectrum, whiten
@@ -31,6 +32,12 @@ def new_network(settings: Settings, vgg: VGG16, photos: Tensor | None = None) ->
         AutoEncoder(Encoder(settings.encoder, level, vgg, **options), mirror_decoder(level), photos)
         for level in LEVELS
     )
+
+
+def start(network: nn.ModuleList, photos: Tensor) -> None:
+    """Ours: before the training, every decoder as least squares have it."""
+    for level in network:
+        least_squares.start(level, photos)
 
 
 def training_terms(
