@@ -48,9 +48,10 @@ class Run(Section):
 class Pretraining(Section):
     """Section `pretrain`: what the runs share.
 
-    normalised_over: photos (Shen's: paintings) over whose crops encoders are normalised.
-    fitted_over: photos, over whose crops mirrored decoders are fitted to begin with; null: their
-        start is random.
+    normalised_over: photos (Shen's: paintings) over whose crops encoders are normalised; of fewer,
+        all.
+    fitted_over: photos, of fewer all, over whose crops mirrored decoders are fitted to begin with;
+        null: their start is random.
     average: the result is a running mean of the weights, of which an iteration keeps so much;
         0: the last weights.
     """
@@ -133,7 +134,8 @@ def pretrain(
     seed = derive_seed(plan.seed, "normalised over")
     side = getattr(method, "NORMALISED_BY", "photos")
     files, crops = {"photos": (photos, plan.photos), "paintings": (paintings, plan.paintings)}[side]
-    seen = batches.batch(files, plan.normalised_over, run.size, crops, seed).to(device)
+    count = min(plan.normalised_over, len(files))
+    seen = batches.batch(files, count, run.size, crops, seed).to(device)
     network = assemble(lambda: method.new_network(settings, vgg, seen), settings, device)
     parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
     optimiser = torch.optim.Adam(parameters.values(), lr=run.learning_rate, fused=True)
@@ -149,7 +151,8 @@ def pretrain(
     resumed = file is not None and file.is_file()
     if not resumed and plan.fitted_over and hasattr(method, "start"):
         seed = derive_seed(plan.seed, "fitted over")
-        fitted = batches.batch(photos, plan.fitted_over, run.size, plan.photos, seed)
+        count = min(plan.fitted_over, len(photos))
+        fitted = batches.batch(photos, count, run.size, plan.photos, seed)
         method.start(network, fitted.to(device))
     mean = {name: p.detach().clone() for name, p in parameters.items()}
     if resumed:

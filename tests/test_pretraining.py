@@ -230,6 +230,11 @@ def test_vgg19_without_weights_trains_nothing(plan, vgg, sets):
         pretrain(adain, blind, plan.runs["adain"], plan, vgg, sets["photo/inner"], [])
 
 
+def test_fewer_paintings_than_are_normalised_over_will_do(plan, vgg, sets):
+    many = plan.model_copy(update={"normalised_over": 5, "fitted_over": 5})
+    train("shen", many, vgg, sets)  # from four
+
+
 def test_a_term_without_a_weight_is_refused(plan, vgg, sets):
     run = plan.runs["styleswap"].model_copy(update={"weights": {"latent": 1.0}})
     with pytest.raises(ValueError, match=r"weights of \['latent'\] for terms .*'variation'"):
