@@ -244,7 +244,9 @@ def test_a_term_without_a_weight_is_refused(plan, vgg, sets):
 @pytest.mark.parametrize("name", ["wct", "avatarnet"])
 def test_what_is_kept_reconstructs_as_what_was_trained(name, plan, vgg, sets, tmp_path):
     module, path = MODULES[name], tmp_path / "network.safetensors"
-    network, _ = train(name, plan, vgg, sets)
+    # Filters fitted to two photos are of no use, and so uneven that rounding hurts.
+    random = plan.model_copy(update={"fitted_over": None})
+    network, _ = train(name, random, vgg, sets)
     tensors = result(module, network, settings(name), vgg, [], levels=127)
     assert all(t.dtype == torch.float32 for key, t in tensors.items() if "unit" in key)
     save_tensors(path, tensors, {})
