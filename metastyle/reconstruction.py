@@ -6,6 +6,7 @@ import pandas as pd
 import torch
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
+from torchvision.transforms.v2 import functional as F
 
 from metastyle.hypernetwork import CONTENT_LAYER, style_statistics
 from metastyle.intervals import Interval, bootstrap
@@ -45,6 +46,18 @@ def quality(reconstructions: Mapping[str, Tensor], photo: Tensor) -> pd.DataFram
         for name, image in reconstructions.items()
     ]
     return pd.DataFrame(rows)
+
+
+def references(photo: Tensor) -> dict[str, Tensor]:
+    """What a reconstruction is to be read beside: the mean colour of a photo, (1, 3, H, W), and
+    the photo on the grids of relu5_1 to relu2_1, enlarged again; by name, of the photo's shape."""
+    size = [*photo.shape[-2:]]
+    made = {"mean colour": photo.mean((2, 3), keepdim=True).expand_as(photo)}
+    for layer in (5, 4, 3, 2):
+        grid = [max(1, side >> (layer - 1)) for side in size]
+        small = F.resize(photo, grid, antialias=True)
+        made[f"grid of relu{layer}_1"] = F.resize(small, size, antialias=True)
+    return made
 
 
 def against_floors(table: pd.DataFrame, floors: Mapping[str, Floor]) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from metastyle.reconstruction import (
     against_limits,
     apart,
     quality,
+    references,
 )
 from metastyle.stopping import Stop, adapt_until_flat, is_flat
 from metastyle.transformer import new_network
@@ -221,6 +222,17 @@ def test_floors_are_for_both_means():
     assert judged.loc["a", "psnr"].value == pytest.approx(20, abs=1e-3)
     for floor in (Floor(psnr=21, ssim=0.5), Floor(psnr=19, ssim=1.0)):
         assert not against_floors(table, {"a": floor}).loc["a", "reached"]
+
+
+def test_references_lose_what_their_grid_cannot_hold():
+    ramp = torch.linspace(0, 1, 32).expand(1, 3, 48, 32)
+    made = references(ramp)
+    assert all(image.shape == ramp.shape for image in made.values())
+    apart = [(image - ramp).square().mean().item() for image in made.values()]
+    assert apart[0] == pytest.approx(ramp[0, 0, 0].var(correction=0).item())
+    assert apart == sorted(apart, reverse=True)  # the mean colour, then finer and finer grids
+    chequered = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).repeat(1, 3, 24, 16)
+    assert (references(chequered)["grid of relu2_1"] - 0.5).abs().max() < 0.1
 
 
 def test_apart_is_one_at_what_it_is_measured_by_and_zero_at_the_aim(vgg, sets):
