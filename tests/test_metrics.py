@@ -32,7 +32,8 @@ from metastyle.transformer import new_network
 
 @pytest.fixture(scope="module")
 def settings():
-    return read(SMOKE, "comparison", Comparison)
+    small = read(SMOKE, "comparison", Comparison)
+    return small.model_copy(update={"style_size": small.size})  # paintings as small as the images
 
 
 def features(seed, height=6, width=7, channels=5):
