@@ -28,6 +28,7 @@ from metastyle.reconstruction import (
 )
 from metastyle.stopping import Stop, adapt_until_flat, is_flat
 from metastyle.transformer import new_network
+from metastyle.verdict import Verdict, claim, standing
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +212,45 @@ def test_differences_are_taken_pair_by_pair():
         one[name], other[name] = [v + 1 for v in loud], loud[::-1]
     count, found = comparison.against(one.iloc[:5], other)
     assert count == 5 and all(v == Interval(1, 1, 1) for v in found.values())
+
+
+# Bounds of the differences in style, structure and SSIM; near is within 1, 2 and 0.1 of them.
+@pytest.mark.parametrize(
+    ("style", "structure", "ssim", "stands"),
+    [
+        ((-0.9, 0.9), (-1.9, 0.2), (-0.1, 0.1), "near"),
+        ((0.3, 0.9), (0.1, 0.5), (-0.09, -0.01), "near"),  # worse for certain, and by little
+        ((-3.0, -0.1), (-0.5, 2.5), (-0.1, 0.1), "above"),
+        ((-3.0, 0.1), (0.1, 1.5), (-0.3, 0.1), "below"),
+        ((-3.0, 0.1), (-0.5, 0.5), (0.1, 0.2), "above"),
+        ((-3.0, -0.1), (-0.5, 0.5), (-0.2, -0.1), "another trade-off"),
+        ((-0.9, 0.1), (-1.5, 1.5), (-0.2, 0.2), "undecided"),
+    ],
+)
+def test_standing_needs_every_measure(style, structure, ssim, stands):
+    opposite = {"above": "below", "below": "above"}
+    anchors = {"sliced": 10.0, "cfsd": 20.0, "ssim": 1.0}
+    bounds = {"sliced": style, "cfsd": structure, "ssim": ssim, "content": (5.0, 6.0)}
+    found = {k: Interval(sum(v) / 2, *v) for k, v in bounds.items()}
+    turned = {k: Interval(-sum(v) / 2, -v[1], -v[0]) for k, v in bounds.items()}
+    assert standing(found, anchors, Verdict(near=0.1)) == stands
+    assert standing(turned, anchors, Verdict(near=0.1)) == opposite.get(stands, stands)
+
+
+@pytest.mark.parametrize(
+    ("standings", "near", "above", "verdict"),
+    [
+        ("near below below", "yes", "yes", "reproduced"),
+        ("below undecided below", "yes", "undecided", "reproduced in part"),
+        ("undecided below near", "undecided", "no", "undecided"),
+        ("above another trade-off", "no", "no", "not reproduced"),
+        ("above below below", "no", "yes", "reproduced in part"),
+    ],
+)
+def test_claim_about_quality(standings, near, above, verdict):
+    first, *rest = standings.replace("another trade-off", "another-trade-off").split()
+    given = {"gatys": first} | {f"m{k}": one for k, one in enumerate(rest)}
+    assert claim(given, ["gatys", "johnson"]) == {"near": near, "above": above, "verdict": verdict}
 
 
 def test_floors_are_for_both_means():
