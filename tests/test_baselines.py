@@ -15,7 +15,7 @@ from metastyle.hypernetwork import STATISTICS, HyperNetwork
 from metastyle.methods import adain, avatarnet, shen, styleswap, wct
 from metastyle.moments import colour, moments, spectrum, whiten
 from metastyle.patches import swap
-from metastyle.pretrained import trained_state
+from metastyle.pretrained import assemble, trained_state
 from metastyle.transformer import TransformerNet
 
 BASELINES = {
@@ -210,6 +210,41 @@ def test_avatarnets_decoder_takes_the_styles_moments():
     found = decoder(torch.rand(1, 512, 4, 4), styles)
     assert found.shape == (1, 64, 32, 32)
     torch.testing.assert_close(found.mean((2, 3)), styles[0].mean.flatten(1))
+
+
+@pytest.mark.parametrize("module", [wct, adain, avatarnet, styleswap], ids=lambda m: m.__name__)
+@torch.no_grad()
+def test_stylise_is_the_papers_composition(module, vgg):
+    options = {"encoder": "vgg16", "style_size": 64}
+    options |= {"alpha": 0.3} if module is not styleswap else {}
+    method = build(module, vgg, **options)
+    settings = module.Settings.model_validate(BASELINES[module][0] | options)
+    network = assemble(lambda: module.new_network(settings, vgg), settings, "cpu")
+    style, content = torch.rand(2, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+    def by_depth(level):
+        return -len(level.encoder(content))
+
+    if module is wct:
+        expected = content
+        for level in sorted(network, key=by_depth):  # relu5_1 to relu1_1
+            own, other = level.encoder(expected)[-1], level.encoder(style)[-1]
+            whitened = whiten(own, spectrum(own, correction=1))
+            coloured = colour(whitened, spectrum(other, correction=1))
+            expected = level.decoder(0.3 * coloured + 0.7 * own)
+    else:
+        own, other = network.encoder(content)[-1], network.encoder(style)
+        if module is adain:
+            expected = network.decoder(0.3 * adain.adain(own, moments(other[-1])) + 0.7 * own)
+        elif module is styleswap:
+            expected = network.decoder(dense_swap(own, other[-1], 3))
+        else:
+            kept = avatarnet.encode_style(other)
+            decorated = avatarnet.decorate(own, kept, alpha=0.3, patch=5)
+            expected = network.decoder(decorated, [moments(f) for f in other[:3]])
+    found = method.stylise(method.prepare(style), content)
+    assert found.std() > 0.01
+    torch.testing.assert_close(found, expected.clamp(0, 1), rtol=1e-3, atol=1e-4)
 
 
 def test_generated_network_is_one_loaded_by_hand():

@@ -50,7 +50,10 @@ def test_compact_filters_are_within_half_a_step_and_zeros_stay(inputs, levels, k
     filters[0, 0] = 0
     path = tmp_path / "x.safetensors"
     small = compact({"filters": filters, "vector": filters[0, :, 0, 0, 0]}, levels)
-    assert small["filters"].unique().tolist() == [*range(-kept, kept + 1)] or inputs == 4
+    if inputs == 4:
+        assert small["filters"].abs().max() == kept
+    else:  # numbers enough to meet every level
+        assert small["filters"].unique().tolist() == [*range(-kept, kept + 1)]
     save_tensors(path, small, {})
     tensors, _ = load_tensors(path)
     assert tensors.keys() == {"filters", "vector"} and tensors["filters"].dtype == torch.float32
