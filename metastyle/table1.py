@@ -304,25 +304,25 @@ def as_printed(parameters: int, printed: str) -> bool:
 
 
 def swapped(
-    here: Mapping[str, Timing], paper: Mapping[str, float]
+    here: Mapping[str, Timing], paper: Mapping[str, float], alike: float
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Pairs (a, b) of methods of which the paper's a is the faster one.
 
     Args:
         here: times, or their ratios to one and the same.
+        alike: medians within this factor are not told apart.
 
     Returns:
-        Those of which b is the faster one here, their quartiles apart; and those whose
-        quartiles overlap, so that nothing can be said.
+        Those of which b is the faster one here, their quartiles apart; and those of which
+        nothing can be said.
     """
-    against, open_ = [], []
-    for a, b in permutations(paper, 2):
-        if paper[a] < paper[b]:
-            if here[b].high < here[a].low:
-                against.append((a, b))
-            elif here[b].low <= here[a].high:
-                open_.append((a, b))
-    return against, open_
+
+    def faster(a, b):
+        return here[a].high < here[b].low and alike * here[a].median < here[b].median
+
+    pairs = [(a, b) for a, b in permutations(paper, 2) if paper[a] < paper[b]]
+    against = [(a, b) for a, b in pairs if faster(b, a)]
+    return against, [(a, b) for a, b in pairs if not (faster(a, b) or faster(b, a))]
 
 
 def verdict(ratio: Timing, least: float) -> Verdict:

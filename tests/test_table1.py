@@ -76,7 +76,7 @@ def test_run_fits_six_minutes_on_two_cores(counted, settings, parts):
         for size in settings.more_sizes
     }
     assert set(settings.feed_forward) == {name for name, _ in more}
-    two_cores = 2 * 80 * 0.65  # GFLOP/s, at a rate that every method reaches
+    two_cores = 2 * 80 * 0.65  # GFLOP/s of two cores at two thirds of what they can do
     assert table1.planned(counted | more, settings, two_cores) < 6 * 60 - 45
 
 
@@ -179,10 +179,14 @@ def test_table_of_made_up_times(settings):
     assert shown.loc[("", "parameters"), "J"] == "1,680,000"
 
 
-def test_pairs_swap_only_when_their_quartiles_lie_apart():
+def test_pairs_swap_only_when_they_are_told_apart():
     paper = {"a": 1.0, "b": 2.0, "c": 3.0}
     here = {"a": around(5.0), "b": around(1.0), "c": around(5.1)}
-    assert table1.swapped(here, paper) == ([("a", "b")], [("a", "c")])
+    assert table1.swapped(here, paper, 1.0) == ([("a", "b")], [("a", "c")])
+    apart = {"a": Timing(1.08, 1.07, 1.09, 9), "b": Timing(1.0, 0.99, 1.01, 9)}
+    two = {"a": 1.0, "b": 2.0}
+    assert table1.swapped(apart, two, 1.0) == ([("a", "b")], [])
+    assert table1.swapped(apart, two, 1.1) == ([], [("a", "b")])
 
 
 @pytest.mark.parametrize(
