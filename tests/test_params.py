@@ -30,6 +30,7 @@ from metastyle.styles_figure import StylesFigure
 from metastyle.timing import Table1
 from metastyle.training import MetaTraining
 from metastyle.trials import Trials
+from metastyle.verdict import Verdict
 from metastyle.video import Video
 from metastyle.watching import AdaptStyles, Validation
 
@@ -50,6 +51,7 @@ SECTIONS = {
     "pretrain": Pretraining,
     "baselines": Baselines,
     "comparison": Comparison,
+    "verdict": Verdict,
     "interpolation": Interpolation,
     "video": Video,
     "learning": Learning,
