@@ -7,8 +7,7 @@ from pydantic import PositiveFloat
 from metastyle.intervals import Interval
 from metastyle.params import Section
 
-# Of style, of structure, and of structure without VGG; is more of it better?
-JUDGED = {"sliced": False, "cfsd": False, "ssim": True}
+JUDGED = ("sliced", "cfsd", "ssim")  # of style, of structure, and of structure without VGG
 
 
 class Verdict(Section):
@@ -18,6 +17,12 @@ class Verdict(Section):
     """
 
     near: PositiveFloat
+
+
+def gain(measure: str, difference: Interval) -> tuple[float, float]:
+    """Bounds of how much better the first of two methods is: of SSIM more is, else less."""
+    d = difference
+    return (d.low, d.high) if measure == "ssim" else (-d.high, -d.low)
 
 
 def standing(
@@ -35,11 +40,7 @@ def standing(
         worse in one, better in none; "another trade-off": better in one, worse in another;
         "undecided": neither better nor worse in any.
     """
-    gains = {
-        k: (d.low, d.high) if JUDGED[k] else (-d.high, -d.low)
-        for k, d in differences.items()
-        if k in JUDGED
-    }
+    gains = {k: gain(k, differences[k]) for k in JUDGED}
     margins = {k: settings.near * anchors[k] for k in JUDGED}
     if all(-margins[k] <= low and high <= margins[k] for k, (low, high) in gains.items()):
         return "near"
@@ -59,12 +60,13 @@ def claim(standings: Mapping[str, str], peers: Collection[str]) -> dict[str, str
 
     Returns:
         "near" its peers (or above them) and "above" the others: "yes", "no", or "undecided",
-        where no standing speaks against it and one is undecided; "verdict": in words.
+        where no standing speaks against it and one is undecided, or there is none; "verdict":
+        in words.
     """
     others = standings.keys() - set(peers)
     found = {
-        "near": _all((standings[k] for k in standings if k in peers), {"near", "below"}),
-        "above": _all((standings[k] for k in others), {"below"}),
+        "near": _all([standings[k] for k in standings if k in peers], {"near", "below"}),
+        "above": _all([standings[k] for k in others], {"below"}),
     }
     parts = list(found.values())
     words = {2: "reproduced", 1: "reproduced in part"}
@@ -74,6 +76,8 @@ def claim(standings: Mapping[str, str], peers: Collection[str]) -> dict[str, str
     return {**found, "verdict": verdict}
 
 
-def _all(standings, good: Collection[str]) -> str:
-    against = [s for s in standings if s not in good]
-    return "yes" if not against else "undecided" if set(against) == {"undecided"} else "no"
+def _all(standings: list[str], good: Collection[str]) -> str:
+    against = {s for s in standings if s not in good}
+    if against - {"undecided"}:
+        return "no"
+    return "yes" if standings and not against else "undecided"
