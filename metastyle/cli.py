@@ -1,4 +1,7 @@
-"""The command line: `metastyle adapt`, `stylise`, `video`, `params`, `replay`."""
+"""The command line: `metastyle adapt`, `stylise`, `video`, `params`, `replay`.
+
+Modules that compute are imported when their command runs, so that help comes at once.
+"""
 
 import argparse
 import logging
@@ -6,49 +9,48 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-import yaml
-from tqdm import tqdm
-
-from metastyle import images, project, splits, video
-from metastyle.adaptation import Adaptation, adapt
-from metastyle.allocator import keep_freed_memory
-from metastyle.checkpoint import load_network, save_network
-from metastyle.errors import InputError
+from metastyle.config import MADE, InputError, Paths, Precision, Project, included, load
 from metastyle.files import replacing
-from metastyle.losses import Perceptual
-from metastyle.params import MADE, load, read
-from metastyle.replay import replay
-from metastyle.transformer import stylise
-from metastyle.vgg import Precision, load_vgg
 
 
 def adapt_command(a: argparse.Namespace) -> None:
-    root, inputs, _ = project.paths(a.params)
-    data = read(a.params, "data", splits.Data)
-    perceptual = read(a.params, "perceptual", Perceptual)
-    settings = read(a.params, "adapt", Adaptation)
+    from tqdm import tqdm
+
+    from metastyle.adaptation.adapt import Adaptation, adapt_steps
+    from metastyle.core import images, splits
+    from metastyle.core.checkpoint import load_network, save_network
+    from metastyle.core.losses import load_loss
+
+    project = Project(a.params)
     given = {name: getattr(a, name) for name in ("updates", "precision")}
-    settings = settings.model_copy(update={k: v for k, v in given.items() if v is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = Adaptation.read(project, "adapt").changed(**given)
     style = images.load(a.painting, settings.style_size)
-    start = load_network(inputs / "meta_train" / "network.safetensors")
-    features = load_vgg(root / data.vgg, perceptual.feature_scale)
-    photos = splits.read(inputs / "splits.csv", data, root)
-    photos = photos["photo/inner"] + photos["photo/outer"]
+    start = load_network(project.inputs / "meta_train" / "network.safetensors")
+    photos = splits.read(project).photos.train
+    steps = adapt_steps(start, style, photos, load_loss(project), settings)
     with tqdm(total=settings.updates, unit="update") as bar:
-        network, _ = adapt(
-            start, style, photos, features, perceptual, settings,
-            callback=lambda done, _: bar.update(done - bar.n),
-        )  # fmt: skip
+        for step in steps:
+            bar.update(step.update - bar.n)
     info = {"style": a.painting.name, "adaptation": settings.model_dump()}
-    save_network(a.network, dict(network.named_parameters()), info)
+    save_network(a.network, dict(step.network.named_parameters()), info)
 
 
 def stylise_command(a: argparse.Namespace) -> None:
-    network = load_network(a.network)
-    images.save(a.out, stylise(network, images.load(a.photo)))
+    from metastyle.core import images
+    from metastyle.core.checkpoint import load_network
+    from metastyle.core.network import stylise
+
+    images.save(a.out, stylise(load_network(a.network), images.load(a.photo)))
 
 
 def video_command(a: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from metastyle.adaptation import video
+    from metastyle.core.checkpoint import load_network
+    from metastyle.core.network import stylise
+
     network = load_network(a.network)
     clip = video.describe(a.clip)
     with video.writer(a.out, clip.rate) as write:
@@ -58,17 +60,27 @@ def video_command(a: argparse.Namespace) -> None:
 
 
 def params_command(a: argparse.Namespace) -> None:
-    values = load(a.file)
-    paths = read(a.file, "paths", project.Paths)
+    import yaml
+
+    root, values = Project(a.file).root, load(a.file)
     # Stages of the pipeline write where later ones read; only a notebook run by hand does not.
-    values["paths"]["outputs"] = str(paths.inputs)
-    with replacing(project.root(a.file) / "params.yaml") as temporary:
-        head = f"{MADE}{a.file}; 'git checkout params.yaml' brings the reference run's back.\n"
+    values["paths"]["outputs"] = str(Paths.read(a.file, "paths").inputs)
+    head = f"{MADE}{a.file}; 'git checkout params.yaml params' brings the reference run's back.\n"
+    own = yaml.safe_load((root / "params.yaml").read_text())
+    for name in included(root / "params.yaml", own):
+        sections = yaml.safe_load((root / name).read_text())
+        part = {section: values.pop(section) for section in sections}
+        with replacing(root / name) as temporary:
+            temporary.write_text(head + yaml.safe_dump(part, sort_keys=False))
+    values = {"include": included(root / "params.yaml", own)} | values
+    with replacing(root / "params.yaml") as temporary:
         temporary.write_text(head + yaml.safe_dump(values, sort_keys=False))
 
 
 def replay_command(a: argparse.Namespace) -> None:
-    table = replay(a.params, a.iterations)
+    from metastyle.meta.replay import replay
+
+    table = replay(Project(a.params), a.iterations)
     sys.stdout.write(table.to_string(float_format="{:.6g}".format) + "\n")
     worst = table["difference"].abs().max()
     if not worst <= a.tolerance:
@@ -118,12 +130,16 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command; exit 1 with one line for bad input, 2 for misuse."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    arguments = parser().parse_args()
-    keep_freed_memory()
+    a = parser().parse_args(arguments)
+    if a.run in (adapt_command, stylise_command, video_command):
+        from metastyle.core.allocator import keep_freed_memory
+
+        keep_freed_memory()
     try:
-        arguments.run(arguments)
+        a.run(a)
     except InputError as error:
         sys.exit(f"metastyle: {error}")
 

@@ -1,9 +1,11 @@
 """Writing files so that a killed process never leaves half of one."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -28,3 +30,19 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def write_table(path: str | Path, table: Any, **options: Any) -> None:
+    """Write a pandas table as CSV, without its index unless told; atomically.
+
+    Args:
+        options: of pandas' `to_csv`.
+    """
+    with replacing(path) as temporary:
+        table.to_csv(temporary, **{"index": False, **options})
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write what JSON knows; atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from metastyle import splits
-from metastyle.losses import Perceptual
-from metastyle.params import read
-from metastyle.vgg import load_vgg
+from metastyle.core import splits
+from metastyle.core.losses import Perceptual
+from metastyle.config import read
+from metastyle.core.vgg import load_vgg
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "params" / "smoke.yaml"

@@ -9,7 +9,7 @@ from conftest import ROOT
 
 FAULTS = """
 import resource, torch
-from metastyle.allocator import keep_freed_memory
+from metastyle.core.allocator import keep_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(5):

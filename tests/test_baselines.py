@@ -7,16 +7,16 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
-from metastyle import methods
-from metastyle.autoencoders import Encoder, SkipDecoder, normalise
-from metastyle.checkpoint import save_tensors
-from metastyle.errors import InputError
-from metastyle.hypernetwork import STATISTICS, HyperNetwork
-from metastyle.methods import adain, avatarnet, shen, styleswap, wct
-from metastyle.moments import colour, moments, spectrum, whiten
-from metastyle.patches import swap
-from metastyle.pretrained import assemble, trained_state
-from metastyle.transformer import TransformerNet
+from metastyle import baselines
+from metastyle.baselines._autoencoder import Encoder, SkipDecoder, normalise
+from metastyle.core.checkpoint import save_tensors
+from metastyle.config import InputError
+from metastyle.baselines._hypernetwork import STATISTICS, HyperNetwork
+from metastyle.baselines import adain, avatarnet, shen, styleswap, wct
+from metastyle.baselines._moments import colour, moments, spectrum, whiten
+from metastyle.baselines._patches import swap
+from metastyle.baselines._pretrained import assemble, trained_state
+from metastyle.core.network import TransformerNet
 
 BASELINES = {
     adain: ({"encoder": "vgg19", "alpha": 1.0}, 7_010_947),

@@ -4,11 +4,13 @@ import pytest
 import torch
 from conftest import SMOKE
 
-from metastyle import batches, benchmark, gradients, images, machine
-from metastyle.benchmark import Benchmark
-from metastyle.params import read
-from metastyle.timing import Stopwatch, side_by_side
-from metastyle.transformer import new_network
+from metastyle.core import crops, gradients, images
+from metastyle.evaluation import timing
+from metastyle.studies import speed
+from metastyle.studies.speed import Benchmark
+from metastyle.config import read
+from metastyle.evaluation.timing import Stopwatch, side_by_side
+from metastyle.core.network import new_network
 
 
 def test_operations_are_the_papers_multiply_adds():

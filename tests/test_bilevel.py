@@ -6,10 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils import parameters_to_vector
 
-from metastyle import bilevel, plain
-from metastyle.bilevel import Task
-from metastyle.losses import gram
-from metastyle.transformer import parameter_names
+from metastyle.meta import bilevel, reference
+from metastyle.meta.bilevel import Task
+from metastyle.core.losses import gram
+from metastyle.core.network import parameter_names
 
 DELTA = 0.01
 

@@ -8,8 +8,8 @@ from conftest import ROOT, SMOKE
 from PIL import Image
 from test_images import pattern
 
-from metastyle.checkpoint import load_tensors, save_network
-from metastyle.transformer import new_network
+from metastyle.core.checkpoint import load_tensors, save_network
+from metastyle.core.network import new_network
 
 
 def run(*arguments, cwd=ROOT):

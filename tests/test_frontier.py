@@ -11,16 +11,16 @@ from conftest import ROOT, SMOKE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metastyle import frontier, recipes
-from metastyle.adaptation import crop_size, learning_rate
-from metastyle.errors import InputError
-from metastyle.frontier import START, Frontier, Kind
-from metastyle.images import save
-from metastyle.intervals import Interval, geometric_mean
-from metastyle.params import load, read
-from metastyle.recipes import PAPER, Recipes
-from metastyle.timing import Timing
-from metastyle.transformer import new_network
+from metastyle.studies import recipes
+from metastyle.adaptation.adapt import crop_size, learning_rate
+from metastyle.config import InputError
+from metastyle.studies.recipes import START, Frontier, Kind
+from metastyle.core.images import save
+from metastyle.evaluation.statistics import Interval, geometric_mean
+from metastyle.config import load, read
+from metastyle.studies.recipes import PAPER, Recipes
+from metastyle.evaluation.timing import Timing
+from metastyle.core.network import new_network
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from metastyle import gradients
+from metastyle.core import gradients
 
 
 def test_each_item_has_one_core_of_its_own_and_a_single_item_has_all():

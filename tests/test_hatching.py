@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from metastyle import images
-from metastyle.hatching import PERIOD, agreement, hatching, pattern
+from metastyle.core import images
+from metastyle.evaluation.defects import PERIOD, agreement, hatching, pattern
 
 
 @pytest.fixture(scope="module")

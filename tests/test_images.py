@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from metastyle import images
-from metastyle.errors import InputError
-from metastyle.transformer import new_network, parameter_names, stylise
+from metastyle.core import images
+from metastyle.config import InputError
+from metastyle.core.network import new_network, parameter_names, stylise
 
 NETWORK = new_network(0)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from metastyle.intervals import bootstrap, weighted_mean, weighted_median
+from metastyle.evaluation.statistics import bootstrap, weighted_mean, weighted_median
 
 
 @given(

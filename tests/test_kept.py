@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from metastyle.kept import fingerprint, kept_table
-from metastyle.transformer import new_network
+from metastyle.core.cache import fingerprint, kept_table
+from metastyle.core.network import new_network
 
 
 def test_a_table_comes_back_to_the_last_bit_without_being_computed_again(tmp_path):

@@ -7,14 +7,15 @@ import torch
 import yaml
 from conftest import SMOKE
 
-from metastyle import batches, images, learning
-from metastyle.adaptation import Adaptation, adapt, evaluate
-from metastyle.catching_up import catch_up, censored_median, first_reach, ratios, verdict
-from metastyle.errors import InputError
-from metastyle.intervals import Interval
-from metastyle.losses import style_target
-from metastyle.params import load, read
-from metastyle.transformer import new_network
+from metastyle.core import crops, images
+from metastyle.studies import starts
+from metastyle.adaptation.adapt import Adaptation, adapt, evaluate
+from metastyle.studies.starts_chapter import catch_up, censored_median, first_reach, ratios, verdict
+from metastyle.config import InputError
+from metastyle.evaluation.statistics import Interval
+from metastyle.core.losses import style_target
+from metastyle.config import load, read
+from metastyle.core.network import new_network
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from metastyle.losses import (
+from metastyle.core.losses import (
     content_loss,
     content_target,
     gram,

@@ -8,17 +8,18 @@ import torch
 from conftest import ROOT, SMOKE
 from safetensors.torch import save_file
 
-from metastyle import images, methods
-from metastyle.adaptation import Adaptation, adapt, crop_size, learning_rate
-from metastyle.batches import crops
-from metastyle.checkpoint import compact, load_network, load_tensors, save_network, save_tensors
-from metastyle.errors import InputError
-from metastyle.interpolation import along, blend, cross_fade, smoothness, triangle
-from metastyle.losses import style_target
-from metastyle.methods.gatys import optimise
-from metastyle.params import read
-from metastyle.timing import measure
-from metastyle.transformer import new_network, parameter_names, stylise
+from metastyle import baselines
+from metastyle.core import images
+from metastyle.adaptation.adapt import Adaptation, adapt, crop_size, learning_rate
+from metastyle.core.crops import crops
+from metastyle.core.checkpoint import compact, load_network, load_tensors, save_network, save_tensors
+from metastyle.config import InputError
+from metastyle.adaptation.interpolation import along, blend, cross_fade, smoothness, triangle
+from metastyle.core.losses import style_target
+from metastyle.baselines.gatys import optimise
+from metastyle.config import read
+from metastyle.evaluation.timing import measure
+from metastyle.core.network import new_network, parameter_names, stylise
 
 
 def parameters(network):

@@ -10,14 +10,16 @@ import torch
 from conftest import ROOT, SMOKE
 from scipy.special import rel_entr, softmax
 
-from metastyle import comparison, images, metrics
-from metastyle.adaptation import Adaptation, adapt
-from metastyle.comparison import ANCHORS, MEASURES, Comparison
-from metastyle.errors import InputError
-from metastyle.intervals import Interval
-from metastyle.metrics import profile, psnr, sliced_wasserstein, ssim, structural_distance
-from metastyle.params import read
-from metastyle.reconstruction import (
+from metastyle.core import images
+from metastyle.evaluation import metrics
+from metastyle.studies import comparison
+from metastyle.adaptation.adapt import Adaptation, adapt
+from metastyle.studies.comparison import ANCHORS, MEASURES, Comparison
+from metastyle.config import InputError
+from metastyle.evaluation.statistics import Interval
+from metastyle.evaluation.metrics import profile, psnr, sliced_wasserstein, ssim, structural_distance
+from metastyle.config import read
+from metastyle.baselines.quality import (
     Floor,
     Generated,
     against_floors,
@@ -26,9 +28,9 @@ from metastyle.reconstruction import (
     quality,
     references,
 )
-from metastyle.stopping import Stop, adapt_until_flat, is_flat
-from metastyle.transformer import new_network
-from metastyle.verdict import Verdict, claim, standing
+from metastyle.adaptation.adapt import Stop, adapt_until_flat, is_flat
+from metastyle.core.network import new_network
+from metastyle.evaluation.claims import Verdict, claim, standing
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,12 @@ from conftest import ROOT
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from metastyle import operators, plain
-from metastyle.bilevel import Task, meta_gradient
-from metastyle.losses import style_target, task_loss
-from metastyle.transformer import new_network, transform
-from metastyle.vgg import load_vgg
+from metastyle.core import kernels
+from metastyle.meta import reference
+from metastyle.meta.bilevel import Task, meta_gradient
+from metastyle.core.losses import style_target, task_loss
+from metastyle.core.network import new_network, transform
+from metastyle.core.vgg import load_vgg
 
 
 def random(*shape: int, seed: int = 0, grad: bool = True) -> torch.Tensor:

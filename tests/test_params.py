@@ -11,28 +11,29 @@ import pytest
 import yaml
 from conftest import ROOT, SMOKE
 
-from metastyle import methods, project, splits
-from metastyle.adaptation import Adaptation
-from metastyle.benchmark import Benchmark
-from metastyle.comparison import Comparison
-from metastyle.errors import InputError
-from metastyle.figures import MetaFigure
-from metastyle.frontier import Frontier
-from metastyle.interpolation import Interpolation
-from metastyle.learning import Learning
-from metastyle.losses import Perceptual
-from metastyle.params import load, read
-from metastyle.pixels import Pixels
-from metastyle.pretraining import Pretraining
-from metastyle.recipes import Recipes
-from metastyle.reconstruction import Baselines
-from metastyle.styles_figure import StylesFigure
-from metastyle.timing import Table1
-from metastyle.training import MetaTraining
-from metastyle.trials import Trials
-from metastyle.verdict import Verdict
-from metastyle.video import Video
-from metastyle.watching import AdaptStyles, Validation
+from metastyle import baselines, config
+from metastyle.core import splits
+from metastyle.adaptation.adapt import Adaptation
+from metastyle.studies.speed import Benchmark
+from metastyle.studies.comparison import Comparison
+from metastyle.config import InputError
+from metastyle.plots import MetaFigure
+from metastyle.studies.recipes import Frontier
+from metastyle.adaptation.interpolation import Interpolation
+from metastyle.studies.starts import Learning
+from metastyle.core.losses import Perceptual
+from metastyle.config import load, read
+from metastyle.studies.pixels import Pixels
+from metastyle.baselines.training import Pretraining
+from metastyle.studies.recipes import Recipes
+from metastyle.baselines.quality import Baselines
+from metastyle.studies.gallery import StylesFigure
+from metastyle.evaluation.timing import Table1
+from metastyle.meta.train import MetaTraining
+from metastyle.studies.ablations import Trials
+from metastyle.evaluation.claims import Verdict
+from metastyle.adaptation.video import Video
+from metastyle.adaptation.adapt import AdaptStyles, Validation
 
 SECTIONS = {
     "paths": project.Paths,

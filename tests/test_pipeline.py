@@ -16,16 +16,16 @@ from conftest import ROOT
 from jupyter_server.services.contents.largefilemanager import LargeFileManager
 from traitlets.config import PyFileConfigLoader
 
-from metastyle import methods
-from metastyle.execute import clean
-from metastyle.params import load
+from metastyle import baselines
+from metastyle.pipeline.run import clean
+from metastyle.config import load
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # A ninth method: this file and its lines in params.yaml are all it takes.
 NINTH = """
-from metastyle.methods import Method, Printed
-from metastyle.params import Section
+from metastyle.baselines import Method, Printed
+from metastyle.config import Section
 
 class Settings(Section):
     share: float

@@ -6,12 +6,12 @@ import yaml
 from conftest import SMOKE
 from torch import nn
 
-from metastyle.errors import InputError
-from metastyle.losses import content_target, perceptual_loss, style_target
-from metastyle.params import load, read
-from metastyle.pixels import Pixels, optimise, starts
-from metastyle.styles_figure import saturation, with_inset
-from metastyle.transformer import new_network, stylise
+from metastyle.config import InputError
+from metastyle.core.losses import content_target, perceptual_loss, style_target
+from metastyle.config import load, read
+from metastyle.studies.pixels import Pixels, optimise, starts
+from metastyle.studies.gallery import saturation, with_inset
+from metastyle.core.network import new_network, stylise
 
 
 def uniform(seed, side=32):

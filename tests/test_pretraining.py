@@ -8,15 +8,17 @@ from conftest import SMOKE
 from test_baselines import dense_swap
 from torch import nn
 
-from metastyle import images, least_squares, methods, pretraining
-from metastyle.autoencoders import AutoEncoder, Encoder, mirror_decoder
-from metastyle.checkpoint import save_tensors
-from metastyle.errors import InputError
-from metastyle.hypernetwork import STYLE_LAYERS
-from metastyle.methods import adain, avatarnet, shen, styleswap, wct
-from metastyle.methods.gatys import total_variation
-from metastyle.params import read
-from metastyle.pretraining import Pretraining, draw, learning_rate, pretrain, restore, result
+from metastyle import baselines
+from metastyle.baselines import _least_squares, training
+from metastyle.core import images
+from metastyle.baselines._autoencoder import AutoEncoder, Encoder, mirror_decoder
+from metastyle.core.checkpoint import save_tensors
+from metastyle.config import InputError
+from metastyle.baselines._hypernetwork import STYLE_LAYERS
+from metastyle.baselines import adain, avatarnet, shen, styleswap, wct
+from metastyle.baselines.gatys import total_variation
+from metastyle.config import read
+from metastyle.baselines.training import Pretraining, draw, learning_rate, pretrain, restore, result
 
 MODULES = {"wct": wct, "adain": adain, "shen": shen, "avatarnet": avatarnet}
 MODULES["styleswap"] = styleswap

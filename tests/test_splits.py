@@ -5,8 +5,8 @@ import pytest
 from conftest import ROOT
 from test_images import bad_files, pattern
 
-from metastyle import splits
-from metastyle.errors import InputError
+from metastyle.core import splits
+from metastyle.config import InputError
 
 
 def test_splits_of_the_sample_data(data):

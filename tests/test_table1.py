@@ -9,11 +9,12 @@ import pytest
 import torch
 from conftest import ROOT
 
-from metastyle import methods, table1
-from metastyle.methods import Method, Printed
-from metastyle.params import load, read
-from metastyle.table1 import CACHED, ENCODED, Operations, Time
-from metastyle.timing import Table1, Timing, side_by_side, summary
+from metastyle import baselines
+from metastyle.studies import table1
+from metastyle.baselines import Method, Printed
+from metastyle.config import load, read
+from metastyle.studies.table1 import CACHED, ENCODED, Operations, Time
+from metastyle.evaluation.timing import Table1, Timing, side_by_side, summary
 
 PARAMS = ROOT / "params.yaml"
 COUNTS = {  # GMAC at 256 and 512 px by hand, without norms, element-wise work and decompositions

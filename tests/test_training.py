@@ -12,13 +12,14 @@ import torch
 import yaml
 from conftest import ROOT, SMOKE
 
-from metastyle import batches, training
-from metastyle.card import card, fingerprint
-from metastyle.checkpoint import load_tensors
-from metastyle.errors import InputError
-from metastyle.params import load, read
-from metastyle.replay import replay
-from metastyle.training import (
+from metastyle.core import crops
+from metastyle.meta import train
+from metastyle.studies.model_card import card, fingerprint
+from metastyle.core.checkpoint import load_tensors
+from metastyle.config import InputError
+from metastyle.config import load, read
+from metastyle.meta.replay import replay
+from metastyle.meta.train import (
     Images,
     MetaTraining,
     crop_size,
@@ -27,7 +28,7 @@ from metastyle.training import (
     learning_rate,
     perceptual_at,
 )
-from metastyle.transformer import new_network, parameter_names
+from metastyle.core.network import new_network, parameter_names
 
 
 @pytest.fixture(scope="module")

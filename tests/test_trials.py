@@ -6,14 +6,14 @@ import torch
 import yaml
 from conftest import ROOT, SMOKE
 
-from metastyle.adaptation import Adaptation, adapt
-from metastyle.errors import InputError
-from metastyle.measures import saturated_patches
-from metastyle.params import load, read
-from metastyle.training import Images, MetaTraining, meta_train
-from metastyle.transformer import new_network
-from metastyle.trials import Trials, settings
-from metastyle.watching import AdaptStyles, adapt_and_watch
+from metastyle.adaptation.adapt import Adaptation, adapt
+from metastyle.config import InputError
+from metastyle.evaluation.defects import saturated_patches
+from metastyle.config import load, read
+from metastyle.meta.train import Images, MetaTraining, meta_train
+from metastyle.core.network import new_network
+from metastyle.studies.ablations import Trials, settings
+from metastyle.adaptation.adapt import AdaptStyles, adapt_and_watch
 
 
 @pytest.fixture(scope="module")

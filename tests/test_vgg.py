@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import ROOT
 
-from metastyle.errors import InputError
-from metastyle.vgg import LAYERS, load_vgg
+from metastyle.config import InputError
+from metastyle.core.vgg import LAYERS, load_vgg
 
 
 def test_weights_are_the_published_ones(data):

@@ -11,10 +11,12 @@ import pytest
 import torch
 from conftest import ROOT
 
-from metastyle import flicker, images, video
-from metastyle.checkpoint import save_network
-from metastyle.errors import InputError
-from metastyle.transformer import new_network
+from metastyle.adaptation import video
+from metastyle.core import images
+from metastyle.evaluation import flicker
+from metastyle.core.checkpoint import save_network
+from metastyle.config import InputError
+from metastyle.core.network import new_network
 
 RATE = Fraction(30000, 1001)
 
@@ -78,7 +80,7 @@ def test_few_frames_are_alive_at_a_time(tmp_path):
 
 PEAK = """
 import resource, sys
-from metastyle import video
+from metastyle.adaptation import video
 for name in sys.argv[1:]:
     with video.writer("out.mp4", video.describe(name).rate) as write:
         for frame in video.frames(name):

@@ -14,12 +14,12 @@ from pathlib import Path
 from conftest import ROOT, SMOKE
 from safetensors.torch import save
 
-from metastyle import checkpoint, splits
-from metastyle.checkpoint import save_network
-from metastyle.losses import Perceptual
-from metastyle.params import read
-from metastyle.training import Images, MetaTraining, meta_train
-from metastyle.vgg import load_vgg
+from metastyle.core import checkpoint, splits
+from metastyle.core.checkpoint import save_network
+from metastyle.core.losses import Perceptual
+from metastyle.config import read
+from metastyle.meta.train import Images, MetaTraining, meta_train
+from metastyle.core.vgg import load_vgg
 
 
 def write_half_and_die(tensors, path, metadata):

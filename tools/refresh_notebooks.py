@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from metastyle.execute import bare
+from metastyle.pipeline.run import bare
 from metastyle.files import replacing
 
 ROOT = Path(__file__).resolve().parents[1]

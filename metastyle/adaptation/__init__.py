@@ -1,0 +1,1 @@
+"""A network for one painting, and what can be done with it."""

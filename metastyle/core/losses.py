@@ -1,0 +1,161 @@
+"""The perceptual loss (paper, section 3.1; Johnson et al. 2016)."""
+
+from typing import Literal, NamedTuple, Self
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, model_validator
+from torch import Tensor
+
+from metastyle.config import Precision, Project, Section
+from metastyle.core import splits
+from metastyle.core.kernels import gram
+from metastyle.core.network import transform
+from metastyle.core.vgg import VGG16, load_vgg
+
+StyleTarget = dict[str, Tensor]  # layer -> Gram matrix (C, C)
+
+
+class Balance(Section):
+    """Layers and weights of a perceptual loss."""
+
+    content_layer: str
+    style_layers: list[str]
+    layer_weights: list[NonNegativeFloat]
+    variant: Literal["paper", "release"]
+    content_weight: NonNegativeFloat
+    style_weight: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _one_weight_per_layer(self) -> Self:
+        if len(self.layer_weights) != len(self.style_layers):
+            raise ValueError("layer_weights needs one number per entry of style_layers")
+        return self
+
+
+class Perceptual(Balance):
+    """Section `perceptual`: the loss of every training, calibrated with `feature_scale`."""
+
+    feature_scale: PositiveFloat
+    range_limit: NonNegativeFloat
+    range_weight: NonNegativeFloat
+
+
+class Loss(NamedTuple):
+    """Scalars; `total` is the weighted sum, the others are unweighted."""
+
+    total: Tensor
+    content: Tensor
+    style: Tensor
+
+
+def content_loss(features: Tensor, target: Tensor) -> Tensor:
+    """Squared distance of feature maps divided by their size, averaged over the batch."""
+    return (features - target).square().mean()
+
+
+def style_loss(grams: dict[str, Tensor], target: StyleTarget, settings: Balance) -> Tensor:
+    """Sum over layers of squared Gram differences, averaged over the batch.
+
+    `paper`: the squared Frobenius norm, a sum over the C x C entries.
+    `release`: their mean, C^2 times smaller; deep layers weigh less against early ones.
+    """
+    total = torch.zeros((), device=next(iter(grams.values())).device)
+    for layer, weight in zip(settings.style_layers, settings.layer_weights, strict=True):
+        squared = (grams[layer] - target[layer]).square()
+        per_image = squared.sum((1, 2)) if settings.variant == "paper" else squared.mean((1, 2))
+        total = total + weight * per_image.mean()
+    return total
+
+
+class PerceptualLoss:
+    """alpha * content loss + beta * style loss, by the features of one VGG-16."""
+
+    def __init__(self, vgg: VGG16, settings: Balance) -> None:
+        self.vgg, self.settings = vgg, settings
+
+    @property
+    def device(self) -> torch.device:
+        """Where VGG-16 is."""
+        return self.vgg.device
+
+    @torch.no_grad()
+    def content(self, photos: Tensor) -> Tensor:
+        """The features that the content loss wants: (N, 3, H, W) in [0, 1] -> (N, C, h, w)."""
+        return self.vgg(photos, [self.settings.content_layer])[self.settings.content_layer]
+
+    @torch.no_grad()
+    def style(self, painting: Tensor) -> StyleTarget:
+        """Gram matrices of one style image: (1, 3, H, W) in [0, 1] -> {layer: (C, C)}."""
+        features = self.vgg(painting, self.settings.style_layers)
+        return {layer: gram(f)[0] for layer, f in features.items()}
+
+    def __call__(self, outputs: Tensor, content: Tensor, style: StyleTarget) -> Loss:
+        """The loss of a batch of stylised images.
+
+        Args:
+            outputs: in [0, 1], shape (N, 3, H, W).
+            content: from `content`, of the photos that they were made from.
+            style: from `style`.
+        """
+        s = self.settings
+        features = self.vgg(outputs, [s.content_layer, *s.style_layers])
+        content_term = content_loss(features[s.content_layer], content)
+        grams = {layer: gram(features[layer]) for layer in s.style_layers}
+        style_term = style_loss(grams, style, s)
+        return Loss(
+            s.content_weight * content_term + s.style_weight * style_term, content_term, style_term
+        )
+
+    def of_parameters(
+        self, parameters: dict[str, Tensor], style: StyleTarget, photos: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of every training here, a function of a TransformerNet's parameters; its
+        settings are a `Perceptual`.
+
+        Args:
+            photos: RGB in [0, 1], (N, 3, H, W).
+
+        Returns:
+            The scalar, range penalty included, and a report: that scalar, the content and the
+            style term, and the share of saturated output values, all detached.
+        """
+        logits = transform(parameters, photos)
+        outputs = torch.sigmoid(logits)
+        parts = self(outputs, self.content(photos), style)
+        penalty = range_penalty(logits, self.settings.range_limit)
+        total = parts.total + self.settings.range_weight * penalty
+        report = [total, parts.content, parts.style, saturated_share(outputs)]
+        return total, torch.stack(report).detach()
+
+    def to_precision(self, precision: Precision) -> "PerceptualLoss":
+        """The same with VGG-16 computing in another precision."""
+        return PerceptualLoss(self.vgg.to_precision(precision), self.settings)
+
+    def changed(self, **values: object) -> "PerceptualLoss":
+        """The same with other settings."""
+        return PerceptualLoss(self.vgg, self.settings.changed(**values))
+
+
+def load_loss(project: Project) -> PerceptualLoss:
+    """The project's loss: section `perceptual`, and VGG-16 from `data.vgg`.
+
+    Raises:
+        InputError: see `load_vgg` and `Section.read`.
+    """
+    settings = Perceptual.read(project, "perceptual")
+    file = project.root / splits.Data.read(project, "data").vgg
+    return PerceptualLoss(load_vgg(file, settings.feature_scale), settings)
+
+
+def range_penalty(logits: Tensor, limit: float) -> Tensor:
+    """Mean squared excess of |logits| over `limit`: our addition, 0 inside the range.
+
+    Where the final sigmoid saturates its gradient is gone and no later update brings the
+    pixel back; this term keeps a slope there.
+    """
+    return (logits.abs() - limit).clamp(min=0).square().mean()
+
+
+def saturated_share(images: Tensor) -> Tensor:
+    """Share of values within 1/255 of 0 or 1, where an 8-bit image can say no more."""
+    return ((images - 0.5).abs() > 0.5 - 1 / 255).float().mean()

@@ -1,0 +1,89 @@
+"""Defects of renderings that no loss here sees: saturated patches, and hatching.
+
+Hatching is what in an image keeps step with the grid of the network's upsampling. The network
+halves the image twice and doubles it twice by repeating values. Its smallest layers
+have one value where the output has a tile of 4 x 4 pixels; what tells the pixels of a tile apart
+is laid out by the convolutions behind the doublings, and what these do alike in every tile shows
+as a grid of four pixels.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+PERIOD = 4  # pixels
+BORDER = 16  # pixels left out, since padding disturbs them
+BLUR = 2.5  # pixels, deviation of the blur that is subtracted
+
+
+def details(images: Tensor) -> Tensor:
+    """Images less their blur, borders left out.
+
+    Args:
+        images: RGB in [0, 1], (N, 3, H, W).
+
+    Returns:
+        (N, 3, H - 2 BORDER, W - 2 BORDER), in levels of 255; row and column 0 begin a tile.
+    """
+    found = 255 * (images - _blurred(images))
+    return found[..., BORDER:-BORDER, BORDER:-BORDER]
+
+
+def _blurred(images: Tensor) -> Tensor:
+    """A Gaussian blur of deviation BLUR, the image mirrored at its edges."""
+    half = round(2.5 * BLUR)
+    at = torch.arange(-half, half + 1, dtype=images.dtype, device=images.device)
+    weights = torch.exp(-(at / BLUR).square() / 2)
+    weights = weights / weights.sum()
+    kernel = torch.outer(weights, weights).expand(images.shape[1], 1, -1, -1)
+    padded = F.pad(images, [half] * 4, mode="reflect")
+    return F.conv2d(padded, kernel, groups=images.shape[1])
+
+
+def pattern(images: Tensor, period: int = PERIOD) -> Tensor:
+    """The mean tile of `details`: what repeats every `period` pixels, each channel's mean 0.
+
+    Details that do not keep step with the tiles average out, the less the smaller the image;
+    so does a grid that changes its sign from place to place.
+
+    Args:
+        images: RGB in [0, 1], (N, 3, H, W).
+
+    Returns:
+        (N, 3, period, period), in levels of 255.
+    """
+    found = details(images)
+    height, width = (n // period for n in found.shape[-2:])
+    found = found[..., : period * height, : period * width]
+    tile = found.reshape(*found.shape[:2], height, period, width, period).mean((2, 4))
+    return tile - tile.mean((2, 3), keepdim=True)
+
+
+def rms(values: Tensor) -> Tensor:
+    """Root of the mean square of each image's values, (N, ...) -> (N,)."""
+    return values.flatten(1).square().mean(1).sqrt()
+
+
+def hatching(images: Tensor, period: int = PERIOD) -> Tensor:
+    """R.m.s. of `pattern`, (N,), in levels of 255."""
+    return rms(pattern(images, period))
+
+
+def agreement(a: Tensor, b: Tensor) -> float:
+    """Correlation of two sets of patterns, over all their values."""
+    return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt())
+
+
+def saturated_patches(outputs: Tensor, photos: Tensor, side: int = 8) -> Tensor:
+    """Share of the side x side squares whose every value is within 1/255 of 0 or 1 in the
+    output, and not so in the photo: white, black or pure colours that the style put there.
+
+    Args:
+        outputs, photos: in [0, 1], (N, 3, H, W).
+    """
+
+    def whole(images: Tensor) -> Tensor:
+        free = ((images - 0.5).abs() <= 0.5 - 1 / 255).any(1, keepdim=True).float()
+        return F.max_pool2d(free, side, stride=1) == 0
+
+    return (whole(outputs) & ~whole(photos)).float().mean()

@@ -1,0 +1,1 @@
+"""Algorithm 1: the bilevel step and the training loop around it."""

@@ -1,0 +1,120 @@
+"""The bilevel step (paper, section 3.2 and Algorithm 1) by parts.
+
+Inner:  w_0 = theta,  w_t = w_{t-1} - delta * grad L(w_{t-1}; style, support_t)
+Outer:  minimise over theta the sum over styles of L(w_T; style, query)
+
+`plain.meta_gradient` differentiates this as it reads. Here the same gradient is put together by
+the chain rule,
+
+    v_T = grad L(w_T; style, query),
+    v_{t-1} = v_t - delta * Hessian L(w_{t-1}; style, support_t) v_t,
+
+image by image, so that the graph of the query batch is never kept, and that of support images
+only as far as there are cores to use them. Several styles are worked on at once, one per core;
+a single one leaves the cores to its images.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from metastyle.core.gradients import (
+    Parameters,
+    Part,
+    TaskLoss,
+    each,
+    hessian_product,
+    images,
+    mean,
+    mean_gradient,
+    part,
+    workers,
+)
+
+Order = Literal["second", "first"]
+
+
+class Task(NamedTuple):
+    """One style of the meta-batch. What `style` is is the loss's business."""
+
+    style: Any
+    supports: Sequence[Tensor]  # T batches of training contents, a fresh one per inner step
+    query: Tensor  # a batch of validation contents, disjoint from every support
+
+
+def meta_gradient(
+    theta: Parameters,
+    tasks: Iterable[Task],
+    loss: TaskLoss,
+    *,
+    delta: float,
+    order: Order = "second",
+    inner: Iterable[str] | None = None,
+) -> tuple[Parameters, list[Tensor]]:
+    """Gradient with respect to theta of the outer loss summed over styles.
+
+    Args:
+        theta: the initialisation, name -> tensor; not modified.
+        tasks: the meta-batch of styles.
+        loss: maps (parameters, style, batch) to a scalar and a report, means over the batch.
+        delta: inner learning rate.
+        order: "second" is the exact gradient of Algorithm 1; "first" drops the Hessian.
+        inner: names that the inner steps change; all of theta if None. Theta as a whole
+            receives the outer gradient either way.
+
+    Returns:
+        The gradient, shaped like theta, and the query loss's report for each style.
+    """
+    tasks = list(tasks)
+    inner = list(theta if inner is None else inner)
+    # How many support graphs a task may keep, so that all of them keep one per core.
+    graphs = max(1, workers() // len(tasks)) if order == "second" else 0
+    on_cpu = next(iter(theta.values())).device.type == "cpu"
+    done = (each if on_cpu else map)(
+        lambda task: _task_gradient(theta, task, loss, delta, inner, graphs), tasks
+    )
+    total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
+    reports = []
+    for v, report in done:
+        for name, tensor in v.items():
+            total[name] += tensor
+        reports.append(report)
+    return total, reports
+
+
+def _task_gradient(theta, task, loss, delta, inner, graphs) -> tuple[Parameters, Tensor]:
+    """One style's gradient and its query loss's report; no second order if it keeps no graphs."""
+    w, steps = theta, []
+    for t, support in enumerate(task.supports, start=1):
+        # The last step is the first to be differentiated: keep its graphs.
+        kept = graphs if t == len(task.supports) else 0
+        parts = _parts(w, task.style, support, loss, inner, kept)
+        steps.append((w, parts))
+        gradient = mean([p.gradient for p in parts])
+        w = w | {name: w[name] - delta * gradient[name] for name in inner}
+    v, report = mean_gradient(loss, w, task.style, task.query, list(theta))
+    if graphs:
+        for w, parts in reversed(steps):
+            products = _hessian_products(w, task.style, parts, loss, inner, v)
+            v = {name: v[name] - delta * products[name] for name in v}
+    return v, report
+
+
+def _parts(w, style, batch, loss, inner, kept) -> list[Part]:
+    """The gradient of every image of a batch, the first `kept` of them with their graphs."""
+    return each(
+        lambda i: part(loss, w, style, i[1], inner, graph=i[0] < kept), enumerate(images(batch))
+    )
+
+
+def _hessian_products(w, style, parts, loss, inner, v) -> Parameters:
+    """Hessian times v, where v counts for the names in `inner` only; a mean over the images."""
+
+    def product(p: Part) -> Parameters:
+        if not p.has_graph:
+            p = part(loss, w, style, p.image, inner, graph=True)
+        return hessian_product(p, v)
+
+    return mean(each(product, parts))

@@ -1,0 +1,215 @@
+"""Meta-training: the outer loop of Algorithm 1, with states that survive a kill."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+
+from metastyle.core import cache
+from metastyle.core.gradients import Parameters
+from metastyle.core.losses import PerceptualLoss
+from metastyle.core.network import TransformerNet, new_network, parameter_names
+from metastyle.meta.bilevel import Order, meta_gradient
+from metastyle.meta.loader import Images, MetaTraining, draw_tasks
+
+COLUMNS = [
+    "iteration",  # counted from 1
+    "loss",  # outer loss after the inner steps, mean over styles, range penalty included
+    "content",  # its unweighted content term
+    "style",  # its unweighted style term
+    "gradient_norm",  # of the whole meta-gradient, before clipping
+    "saturated",  # share of output values within 1/255 of 0 or 1
+    "learning_rate",
+]
+
+
+@dataclass
+class State:
+    """How far a run has come. theta: the initialisation; average: the mean of the last ones so
+    far; log: a row of COLUMNS per iteration; snapshots: earlier networks by iteration; seconds:
+    what the iterations took, in all the processes that a resumed run is made of."""
+
+    theta: Parameters
+    optimiser: torch.optim.Adam
+    average: Parameters = field(default_factory=dict)
+    log: list[list[float]] = field(default_factory=list)
+    snapshots: dict[int, Parameters] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Result(NamedTuple):
+    """The style-neutral network, its log (columns COLUMNS) and earlier networks by iteration.
+
+    The network is the mean over the last `average_last` iterations, the last one if that is 0.
+    """
+
+    network: TransformerNet
+    log: pd.DataFrame
+    snapshots: dict[int, Parameters]
+    seconds: float
+
+
+def order(iteration: int, settings: MetaTraining) -> Order:
+    """Order of the meta-gradient; iterations from 1."""
+    exact = settings.exact_iterations
+    return settings.order if exact is None or iteration <= exact else "first"
+
+
+def learning_rate(iteration: int, settings: MetaTraining) -> float:
+    """Linear warm-up, then learning_rate / (1 + decay * iteration); iterations from 1."""
+    warm = min(1.0, iteration / settings.warmup) if settings.warmup else 1.0
+    return warm * settings.learning_rate / (1 + settings.decay * iteration)
+
+
+def style_share(iteration: int, settings: MetaTraining) -> float:
+    """Share of the style weight, ramped up linearly over `style_warmup` iterations.
+
+    Our addition: a random network that first learns to keep the content does not paint
+    large saturated patches, which later updates cannot bring back.
+    """
+    return min(1.0, iteration / settings.style_warmup) if settings.style_warmup else 1.0
+
+
+def new_state(settings: MetaTraining, device: torch.device) -> State:
+    """PyTorch's default initialisation, before the first iteration."""
+    network = new_network(settings.seed).to(device)
+    theta = {n: p.detach().clone().requires_grad_() for n, p in network.named_parameters()}
+    state = State(theta, torch.optim.Adam(theta.values(), lr=settings.learning_rate))
+    if 0 in settings.snapshots:
+        state.snapshots[0] = _copy(theta)
+    return state
+
+
+def iterate(
+    state: State,
+    settings: MetaTraining,
+    images: Images,
+    loss: PerceptualLoss,
+    computed: PerceptualLoss,
+) -> None:
+    """One iteration of Algorithm 1; changes the state.
+
+    Args:
+        loss: of which the paintings' Gram matrices are. computed: the same in the precision of
+            the training.
+
+    Raises:
+        RuntimeError: the gradient is not finite.
+    """
+    s, iteration = settings, len(state.log) + 1
+    weight = style_share(iteration, s) * loss.settings.style_weight
+    gradient, reports = meta_gradient(
+        state.theta,
+        draw_tasks(iteration, images, s, loss),
+        computed.changed(style_weight=weight).of_parameters,
+        delta=s.inner_learning_rate,
+        order=order(iteration, s),
+        inner=parameter_names(s.inner_parameters),
+    )
+    for name, tensor in state.theta.items():
+        tensor.grad = gradient[name]
+    limit = s.clip_norm if s.clip_norm is not None else float("inf")
+    norm = torch.nn.utils.clip_grad_norm_(state.theta.values(), limit, error_if_nonfinite=True)
+    rate = state.optimiser.param_groups[0]["lr"] = learning_rate(iteration, s)
+    state.optimiser.step()
+
+    averaged = iteration - max(0, s.iterations - s.average_last)
+    for name, tensor in state.theta.items() if averaged > 0 else ():
+        if averaged == 1:
+            state.average[name] = tensor.detach().clone()
+        else:
+            state.average[name] += (tensor.detach() - state.average[name]) / averaged
+    total, content, style, saturated = torch.stack(reports).mean(0).tolist()
+    state.log.append([iteration, total, content, style, norm.item(), saturated, rate])
+    if iteration in s.snapshots:
+        state.snapshots[iteration] = _copy(state.theta)
+
+
+def training(
+    settings: MetaTraining, images: Images, loss: PerceptualLoss, *, folder: Path | None = None
+) -> Iterator[State]:
+    """Minimise the outer loss by Adam, going on from a state where there is one.
+
+    Every random choice is a function of (seed, iteration), so that a run in pieces ends with the
+    weights of one without a break.
+
+    Args:
+        folder: see `cache.cache_folder`; the state is written there every `checkpoint_minutes`
+            and at the end. None: none is.
+
+    Yields:
+        The state as it was found, and after each iteration; always the same object.
+    """
+    s = settings
+    state, computed = new_state(s, loss.device), loss.to_precision(s.precision)
+    file = folder / key(s, images, loss) / "state.safetensors" if folder else None
+    if file and file.is_file():
+        load(file, state)
+    yield state
+    saved = time.monotonic()
+    while len(state.log) < s.iterations:
+        begun = time.monotonic()
+        iterate(state, s, images, loss, computed)
+        now = time.monotonic()
+        state.seconds += now - begun
+        if file and (now - saved >= 60 * s.checkpoint_minutes or len(state.log) == s.iterations):
+            save(file, state)
+            saved = now
+        yield state
+
+
+def meta_train(
+    settings: MetaTraining, images: Images, loss: PerceptualLoss, *, folder: Path | None = None
+) -> Result:
+    """The result of `training`."""
+    for state in training(settings, images, loss, folder=folder):
+        last = state
+    return result(last)
+
+
+def result(state: State) -> Result:
+    """What a finished run leaves."""
+    network = new_network(0).to(next(iter(state.theta.values())).device)
+    network.load_state_dict(state.average or state.theta)
+    log = pd.DataFrame(state.log, columns=COLUMNS).astype({"iteration": int})
+    return Result(network, log, state.snapshots, state.seconds)
+
+
+def key(settings: MetaTraining, images: Images, loss: PerceptualLoss) -> str:
+    """Name of a run's state: its settings, images, VGG and the code that computes it."""
+    # How often the state is saved does not change the result.
+    shared = settings.changed(checkpoint_minutes=0.0)
+    files = [list(group) for group in images]
+    decides = [shared, loss.settings, files, loss.vgg, loss.device.type]
+    return cache.key(*decides, by=[__name__])
+
+
+def save(file: Path, state: State) -> None:
+    """Write a state, atomically."""
+    kept = {f"snapshot {iteration}": found for iteration, found in state.snapshots.items()}
+    run = {"log": torch.tensor(state.log, dtype=torch.float64)}
+    run["seconds"] = torch.tensor(state.seconds, dtype=torch.float64)
+    parts = {"run": run, "average": state.average, **kept}
+    cache.save_state(file, state.theta, state.optimiser, parts)
+
+
+def load(file: Path, state: State) -> None:
+    """Set a state to what `save` wrote."""
+    parts = cache.load_state(file, state.theta, state.optimiser)
+    state.log = parts["run"]["log"].tolist()
+    state.seconds = parts["run"]["seconds"].item()
+    average = parts.get("average", {})
+    state.average = {name: t.to(state.theta[name].device) for name, t in average.items()}
+    state.snapshots = {
+        int(name.removeprefix("snapshot ")): found
+        for name, found in parts.items()
+        if name.startswith("snapshot ")
+    }
+
+
+def _copy(theta: Parameters) -> Parameters:
+    return {name: tensor.detach().clone().cpu() for name, tensor in theta.items()}

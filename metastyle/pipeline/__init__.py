@@ -1,0 +1,1 @@
+"""How a stage runs its notebook, and what it depends on."""

@@ -1,0 +1,252 @@
+"""Figures: matplotlib only, nothing computed here."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from itertools import cycle
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from cycler import cycler
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+from torch import Tensor
+
+from metastyle.evaluation.timing import Timing
+
+TICKS = (0, 3, 10, 25, 50, 100, 200, 400, 1000, 2000)  # updates
+
+
+@cache
+def _use_jpeg() -> None:
+    """Figures of a notebook become JPEG: a page of photos stays under a megabyte."""
+    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})
+
+
+def subplots(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
+    """matplotlib's, at the resolution of all figures here; the axes always in rows and columns."""
+    _use_jpeg()
+    return plt.subplots(rows, columns, **{"squeeze": False, "dpi": 110, **options})
+
+
+def grid(
+    rows: Sequence[Sequence[Tensor | None]],
+    *,
+    columns: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    under: Sequence[Sequence[str]] | None = None,
+    cell: float = 1.7,
+    shape: float = 1.0,
+) -> Figure:
+    """Images in rows and columns.
+
+    Args:
+        rows: images in [0, 1], (3, H, W) or (1, 3, H, W); None leaves a cell empty.
+        columns, labels: titles above the columns and beside the rows.
+        under: a short text under each cell.
+        cell: width of a cell in inches.
+        shape: height of a cell over its width.
+    """
+    width = max(len(row) for row in rows)
+    deep = cell * shape * (1.12 if under else 1.0)
+    size = (cell * width, deep * len(rows) + 0.3)
+    figure, axes = subplots(len(rows), width, figsize=size)
+    for i, row in enumerate(rows):
+        for j, axis in enumerate(axes[i]):
+            axis.set_xticks([])
+            axis.set_yticks([])
+            axis.spines[:].set_visible(False)
+            if j < len(row) and row[j] is not None:
+                image = row[j].squeeze(0).permute(1, 2, 0).clamp(0, 1).cpu()
+                axis.imshow(image, interpolation="lanczos")
+            if i == 0 and j < len(columns):
+                axis.set_title(columns[j], fontsize=8)
+            if j == 0 and i < len(labels):
+                axis.set_ylabel(labels[i], fontsize=8)
+            if under:
+                axis.set_xlabel(under[i][j], fontsize=6.5, labelpad=2)
+    figure.tight_layout(pad=0.3)
+    return figure
+
+
+def triangle(
+    rows: Sequence[Sequence[Tensor]], corners: Sequence[str], *, cell: float = 1.4
+) -> Figure:
+    """Images on a triangular grid, one more per row; the corners named top, left, right."""
+    n = len(rows)
+    figure = plt.figure(figsize=(cell * n, cell * n), dpi=110)
+    places = {(0, 0): corners[0], (n - 1, 0): corners[1], (n - 1, n - 1): corners[2]}
+    for k, row in enumerate(rows):
+        for i, image in enumerate(row):
+            left = (i + (n - 1 - k) / 2) / n
+            axis = figure.add_axes((left, 1 - (k + 1) / n, 0.94 / n, 0.94 / n))
+            axis.imshow(
+                image.squeeze(0).permute(1, 2, 0).clamp(0, 1).cpu(), interpolation="lanczos"
+            )
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_visible(False)
+            if (k, i) in places:
+                write = axis.set_title if k == 0 else axis.set_xlabel
+                write(places[k, i], fontsize=8)
+    return figure
+
+
+def bands(
+    tables: Mapping[str, pd.DataFrame], x: str, ys: Sequence[str], titles: Sequence[str]
+) -> Figure:
+    """One panel per column of `ys`; for each table the mean over its rows of equal `x`, and in a
+    shade their standard deviation on both sides."""
+    figure, axes = subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8))
+    for axis, y, title in zip(axes[0], ys, titles, strict=True):
+        for label, table in tables.items():
+            values = table.groupby(x)[y].agg(["mean", "std"]).dropna(subset="mean").fillna(0)
+            mean, std = values["mean"], values["std"]
+            axis.plot(values.index, mean, lw=1.4, marker="o", ms=2.5, label=label)
+            axis.fill_between(values.index, mean - std, mean + std, alpha=0.2, lw=0)
+        axis.set_ylim(bottom=0)
+        axis.set_xlabel(x)
+        axis.set_title(title, fontsize=9)
+        axis.grid(alpha=0.25)
+    axes[0][-1].legend(fontsize=6.5)
+    figure.tight_layout()
+    return figure
+
+
+def curves(
+    tables: Mapping[str, pd.DataFrame],
+    x: str,
+    ys: Sequence[str],
+    *,
+    smooth: int = 1,
+    linear: Sequence[str] = (),
+    marker: str | None = None,
+) -> Figure:
+    """One panel per column of `ys`, one line per table.
+
+    Args:
+        smooth: width of the running median drawn over the raw values; 1 draws the values.
+        linear: columns whose vertical axis is not logarithmic.
+    """
+    figure, axes = subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8))
+    lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=plt.get_cmap("tab10").colors)
+    for axis, y in zip(axes[0], ys, strict=True):
+        axis.set_prop_cycle(lines)
+        for label, table in tables.items():
+            if smooth > 1:
+                axis.plot(table[x], table[y], lw=0.4, alpha=0.35, color="C0")
+                median = table[y].rolling(smooth, center=True, min_periods=1).median()
+                axis.plot(table[x], median, lw=1.6, color="C0", label=label)
+            else:
+                axis.plot(table[x], table[y], lw=1.3, marker=marker, ms=3, label=label)
+        if y not in linear:
+            axis.set_yscale("log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            decades = np.ptp(np.log10(axis.get_ylim()))
+            axis.yaxis.set_minor_formatter("{x:g}" if decades < 2 else NullFormatter())
+        axis.set_xlabel(x)
+        axis.set_title(y.replace("_", " "), fontsize=9)
+        axis.grid(alpha=0.25)
+    if len(tables) > 1:
+        axes[0][-1].legend(fontsize=6.5, bbox_to_anchor=(1, 1), loc="upper left")
+    figure.tight_layout()
+    return figure
+
+
+def timings(table: Mapping[str, Mapping[int, Timing]]) -> Figure:
+    """Median time with quartiles against image size, one line per method; both logarithmic."""
+    figure, ((axis,),) = subplots(figsize=(6.4, 3.4))
+    sizes = sorted({size for by_size in table.values() for size in by_size})
+    for k, (label, by_size) in enumerate(table.items()):
+        axis.errorbar(
+            sorted(by_size),
+            [by_size[size].median for size in sorted(by_size)],
+            yerr=_bars([by_size[size] for size in sorted(by_size)]),
+            marker="osv^DPX*"[k % 8],
+            ms=4,
+            capsize=3,
+            label=label,
+        )
+    axis.set(xlabel="image side (pixels)", ylabel="seconds per image", xscale="log", yscale="log")
+    axis.set_xticks(sizes, [str(size) for size in sizes])
+    axis.minorticks_off()
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=7, bbox_to_anchor=(1.0, 1.0), loc="upper left")
+    figure.tight_layout()
+    return figure
+
+
+def against_parameters(
+    times: Mapping[str, Mapping[str, Timing]], parameters: Mapping[str, int | None]
+) -> Figure:
+    """Time over Johnson's against parameters, one panel per heading; both logarithmic.
+
+    Args:
+        times: heading -> method -> ratio of times.
+        parameters: of each method; one without any becomes a level line.
+    """
+    figure, axes = subplots(1, len(times), figsize=(3.9 * len(times), 3.4), sharey=True)
+    for axis, (heading, by_method) in zip(axes[0], times.items(), strict=True):
+        for k, (label, time) in enumerate(by_method.items()):
+            if parameters[label] is None:
+                axis.axhline(time.median, color=f"C{k}", lw=0.8, ls="--")
+                place = (0.98, time.median), axis.get_yaxis_transform()
+                axis.annotate(
+                    f"{label}, no network", place[0], (0, 3), place[1], "offset points",
+                    ha="right", fontsize=7,
+                )  # fmt: skip
+                continue
+            at = parameters[label], time.median
+            axis.errorbar(*at, yerr=_bars([time]), color=f"C{k}", marker="o", ms=4, capsize=3)
+            alike = [by_method[name].median for name in by_method if parameters[name] == at[0]]
+            up = 3 if time.median == max(alike) else -9  # of equal ones the slowest above
+            axis.annotate(label, at, (5, up), textcoords="offset points", fontsize=7, color=f"C{k}")
+        axis.set(xscale="log", yscale="log", xlabel="parameters")
+        axis.set_title(heading, fontsize=9)
+        axis.margins(x=0.2, y=0.12)
+        axis.grid(alpha=0.25)
+    axes[0][0].set_ylabel("time over Johnson's")
+    figure.tight_layout()
+    return figure
+
+
+def _bars(times: Sequence[Timing]) -> list[list[float]]:
+    """Distances from the medians down and up to the quartiles."""
+    return [[t.median - t.low for t in times], [t.high - t.median for t in times]]
+
+
+def quartile_bands(
+    tables: Mapping[str, pd.DataFrame], x: str, ys: Sequence[str], titles: Sequence[str]
+) -> Figure:
+    """One panel per column of `ys`; for each table the median over its rows of equal `x`, and in
+    a shade the range from the lower to the upper quartile. Every second line is dashed, so that
+    it shows one that it covers. Both axes are logarithmic, the horizontal one linear up to 10 so
+    that it has a 0."""
+    width = 3.6 * len(ys) + 1.3
+    figure, axes = subplots(1, len(ys), figsize=(width, 3.2))
+    for axis, y, title in zip(axes[0], ys, titles, strict=True):
+        for (label, table), dashes in zip(tables.items(), cycle(["-", "--"]), strict=False):
+            low, median, high = (table.groupby(x)[y].quantile(q) for q in (0.25, 0.5, 0.75))
+            marker = "o" if len(median) < 20 else None
+            (line,) = axis.plot(
+                median.index, median, dashes, lw=1.4, marker=marker, ms=2.5, label=label
+            )
+            line.set_zorder(2 + len(dashes))  # dashed ones above
+            axis.fill_between(median.index, low, high, alpha=0.15, lw=0)
+        axis.set_xscale("symlog", linthresh=10)
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, 2, 3, 5, 7)))
+        axis.yaxis.set_minor_formatter("{x:g}")
+        ticks = sorted(set(TICKS) & set().union(*(t[x] for t in tables.values())))
+        axis.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
+        axis.tick_params(axis="y", which="both", labelsize=7)
+        axis.set_xlabel(x, fontsize=8)
+        axis.set_title(title, fontsize=9)
+        axis.grid(alpha=0.25)
+    axes[0][-1].legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.tight_layout()
+    return figure
