@@ -38,8 +38,8 @@ test: setup
 	OMP_NUM_THREADS=1 pytest --nbval --numprocesses 2 --dist loadfile
 
 bench: setup
-	python -m metastyle.execute 10_speed
-	@echo "rendered/10_speed.ipynb    results/benchmark/benchmark.json"
+	python -m metastyle.pipeline.run 13_speed
+	@echo "rendered/13_speed.ipynb    results/speed/benchmark.json"
 
 lab: setup
 	jupyter lab --config=tools/lab_config.py --notebook-dir=notebooks

@@ -7,10 +7,21 @@ import argparse
 import logging
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 
 from metastyle.config import MADE, InputError, Paths, Precision, Project, included, load
 from metastyle.files import replacing
+
+
+class Misuse(Exception):
+    """Wrong options; one line."""
+
+
+class Parser(argparse.ArgumentParser):
+    """One that says in one line what is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see '{self.prog} --help'\n")
 
 
 def adapt_command(a: argparse.Namespace) -> None:
@@ -24,7 +35,11 @@ def adapt_command(a: argparse.Namespace) -> None:
     project = Project(a.params)
     given = {name: getattr(a, name) for name in ("updates", "precision")}
     given = {name: value for name, value in given.items() if value is not None}
-    settings = Adaptation.read(project, "adapt").changed(**given)
+    settings = Adaptation.read(project, "adapt")
+    try:
+        settings = settings.changed(**given)
+    except InputError as error:
+        raise Misuse(f"adapt: --{error}") from None
     style = images.load(a.painting, settings.style_size)
     start = load_network(project.inputs / "meta_train" / "network.safetensors")
     photos = splits.read(project).photos.train
@@ -91,7 +106,7 @@ def replay_command(a: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="metastyle", description="Restyle photos with a painting.")
+    top = Parser(prog="metastyle", description="Restyle photos with a painting.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     sub = commands.add_parser("adapt", help="adapt the style-neutral network to a painting")
@@ -142,6 +157,9 @@ def main(arguments: list[str] | None = None) -> None:
         a.run(a)
     except InputError as error:
         sys.exit(f"metastyle: {error}")
+    except Misuse as error:
+        sys.stderr.write(f"metastyle {error}\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

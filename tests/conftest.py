@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from metastyle.config import Project
 from metastyle.core import splits
-from metastyle.core.losses import Perceptual
-from metastyle.config import read
-from metastyle.core.vgg import load_vgg
+from metastyle.core.losses import load_loss
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "params" / "smoke.yaml"
@@ -19,22 +18,22 @@ os.environ["METASTYLE_CACHE"] = tempfile.mkdtemp(prefix="metastyle-")
 
 
 @pytest.fixture(scope="session")
-def data():
-    return read(SMOKE, "data", splits.Data)
+def project():
+    return Project(SMOKE)
 
 
 @pytest.fixture(scope="session")
-def perceptual():
-    return read(SMOKE, "perceptual", Perceptual)
+def loss(project):
+    return load_loss(project)
 
 
 @pytest.fixture(scope="session")
-def vgg(data, perceptual):
-    return load_vgg(ROOT / data.vgg, perceptual.feature_scale)
+def vgg(loss):
+    return loss.vgg
 
 
 @pytest.fixture(scope="session")
-def sets(data, tmp_path_factory):
+def sets(project, tmp_path_factory):
     table = tmp_path_factory.mktemp("splits") / "splits.csv"
-    splits.write(splits.make(data, ROOT), table)
-    return splits.read(table, data, ROOT)
+    splits.write(splits.make(project), table)
+    return splits.read(project, table)

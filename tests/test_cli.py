@@ -1,4 +1,4 @@
-"""The command line in real processes: a painting and a photo in, a picture out; bad input."""
+"""The command line: a painting and a photo in, a picture out; bad input; real processes once."""
 
 import subprocess
 import sys
@@ -8,6 +8,7 @@ from conftest import ROOT, SMOKE
 from PIL import Image
 from test_images import pattern
 
+from metastyle import cli
 from metastyle.core.checkpoint import load_tensors, save_network
 from metastyle.core.network import new_network
 
@@ -27,8 +28,7 @@ def test_adapt_then_stylise(tmp_path):
     assert done.returncode == 0, done.stderr
     _, made = load_tensors(network)
     assert (made["adaptation"]["updates"], made["adaptation"]["precision"]) == (1, "bfloat16")
-    done = run("stylise", network, photo, out)
-    assert done.returncode == 0, done.stderr
+    cli.main(["stylise", str(network), str(photo), str(out)])
     assert Image.open(out).size == (61, 47)
 
 
@@ -45,7 +45,24 @@ def test_bad_input_gets_one_line(tmp_path, network, photo, out, message):
     save_network(tmp_path / "n.safetensors", dict(new_network(0).named_parameters()), {})
     pattern().save(tmp_path / "photo.png")
     (tmp_path / "text.jpg").write_text("text")
-    done = run("stylise", tmp_path / network, tmp_path / photo, tmp_path / out)
-    assert done.returncode == 1
-    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["stylise", *(str(tmp_path / name) for name in (network, photo, out))])
+    assert message in exit.value.code and "\n" not in exit.value.code
     assert not (tmp_path / out).exists()
+
+
+def test_a_wrong_option_is_misuse(tmp_path, capsys):
+    painting = tmp_path / "painting.png"
+    pattern().save(painting)
+    given = ["adapt", str(painting), str(tmp_path / "n.safetensors"), "--params", str(SMOKE)]
+    with pytest.raises(SystemExit) as exit:
+        cli.main([*given, "--updates", "-3"])
+    assert exit.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert "--updates" in lines[-1] and "-3" in lines[-1]
+    assert not (tmp_path / "n.safetensors").exists()
+
+
+def test_help_comes_at_once():
+    done = run("--help")
+    assert done.returncode == 0 and "stylise" in done.stdout

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import tokenize
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,18 +23,36 @@ def executed(source: str) -> str:
     The text is cut, not parsed and printed again, so that all versions of Python agree on it.
     """
     lines = source.splitlines(keepends=True)
-    for token in reversed(list(tokenize.generate_tokens(io.StringIO(source).readline))):
+    tree = ast.parse(source)
+    docstrings = list(_docstrings(tree))
+    verbatim = {  # rows of other strings, which keep their blanks
+        row
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+        if node not in docstrings
+        for row in range(node.lineno, node.end_lineno)
+    }
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column] + "\n"
-    for node in ast.walk(ast.parse(source)):
-        body = getattr(node, "body", None)
-        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        if ast.get_docstring(node, clean=False) is not None:
-            for row in range(body[0].lineno, body[0].end_lineno + 1):
-                lines[row - 1] = "\n"
-    return "".join(line.rstrip() + "\n" for line in lines if line.strip())
+    for node in docstrings:
+        for row in range(node.lineno, node.end_lineno + 1):
+            lines[row - 1] = "\n"
+    numbered = enumerate(lines, start=1)
+    return "".join(
+        line if row in verbatim else line.rstrip() + "\n"
+        for row, line in numbered
+        if row in verbatim or line.strip()
+    )
+
+
+def _docstrings(tree: ast.AST) -> Iterator[ast.Constant]:
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and ast.get_docstring(node, clean=False) is not None:
+            yield node.body[0].value
 
 
 def cells(notebook: Path) -> tuple[str, str]:
