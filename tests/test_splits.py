@@ -1,25 +1,86 @@
 """The split rule: numbers, artists, stability, and folders that cannot be split."""
 
+import re
+
 import pandas as pd
 import pytest
 from conftest import ROOT
 from test_images import bad_files, pattern
 
-from metastyle.core import splits
+from metastyle.core import duplicates, splits
 from metastyle.config import InputError
+from tools.assign_splits import FIRST, assign, near_duplicates
 
 
-def test_splits_of_the_sample_data(data):
-    table = splits.make(data, ROOT)
+@pytest.fixture(scope="module")
+def table(data):
+    return splits.make(data, ROOT)
+
+
+@pytest.fixture(scope="module")
+def sources(data):
+    return pd.read_csv(ROOT / data.sources, dtype=str, keep_default_na=False)
+
+
+def test_splits_of_the_sample_data(table):
     artworks = table[table["side"] == "artwork"]
     assert artworks["split"].value_counts().to_dict() == {
-        "train": 40, "held_out": 14, "validation": 5,
+        "train": 186, "held_out": 26, "validation": 8,
     }  # fmt: skip
-    assert artworks[artworks["split"] == "held_out"]["historical"].sum() >= 10
-    assert artworks.groupby("artist")["split"].nunique().max() == 1
     photos = table[table["side"] == "photo"]["split"].value_counts()
-    assert photos.to_dict() == {"inner": 72, "outer": 72, "held_out": 24, "validation": 15}
+    assert photos.to_dict() == {"inner": 137, "outer": 136, "held_out": 34, "validation": 25}
+    assert artworks[artworks["split"] == "held_out"]["historical"].sum() == 22
+    assert artworks.groupby("artist")["split"].nunique().max() == 1
     assert not table.duplicated(["side", "file"]).any()
+
+
+def test_every_image_is_listed_and_listed_as_the_rule_says(sources):
+    files = [f for folder in ("artworks", "photos") for f in (ROOT / "data" / folder).iterdir()]
+    assert sorted(sources["file"]) == sorted(f"{f.parent.name}/{f.name}" for f in files)
+    again = assign(sources, near_duplicates(sources, ROOT / "data"))
+    assert (again == sources["split"]).all()
+
+
+def test_what_was_held_out_in_the_first_collection_stays_so(sources):
+    first = sources[:FIRST]
+    held_out = first[(first["split"] == "held_out") & (first["kind"] != "photo")]["author"]
+    assert sorted(map(splits.normalise, held_out)) == [
+        "albrecht durer", "ambrosius bosschaert", "anonymous", "bazille", "ken vermette", "lionel",
+        "louis durrant", "mary cassatt", "paul gauguin", "pierre-auguste renoir",
+        "pierre-auguste renoir", "pieter bruegel", "pieter bruegel", "wassily kandinsky",
+    ]  # fmt: skip
+    assert (first["split"] == "held_out").sum() == 14 + 24
+    assert (first["split"] == "validation").sum() == 5 + 15
+
+
+def test_no_surname_of_a_held_out_or_validation_artist_trains(sources):
+    """By words of the names as they are written, whatever `normalise` makes of them."""
+    artworks = sources[sources["kind"] != "photo"]
+    words = {
+        file: re.sub(r"\(.*?\)|[0-9]|\bthe (Elder|Younger)\b", "", author).lower().split()
+        for file, author in zip(artworks["file"], artworks["author"], strict=True)
+    }
+    apart = artworks["file"][artworks["split"].isin(["held_out", "validation"])]
+    surnames = {words[file][-1] for file in apart} - {"unidentified"}
+    assert {"renoir", "dürer", "bruegel", "bellini", "copley", "courbet"} <= surnames
+    for file in artworks["file"][artworks["split"] == "train"]:
+        assert not surnames & set(words[file]), file
+
+
+def test_no_artist_and_no_unnamed_package_trains_with_more_than_eight_works(sources):
+    train = sources[sources["split"] == "train"]
+    named = train["author"].map(splits.normalise)
+    unnamed = train["author"].str.match("(?i)unidentified|unknown|battle for wesnoth")
+    assert named[~unnamed].value_counts().max() == 8
+    assert train["package"][unnamed].value_counts().max() == 8
+
+
+def test_no_near_duplicates_in_two_sets(data, sets):
+    for side in ("photo", "artwork"):
+        of = {file: name for name, files in sets.items() if name.startswith(side) for file in files}
+        pairs = duplicates.nearest(list(of), 300)
+        crossing = pairs[pairs["one"].map(of) != pairs["other"].map(of)]
+        assert len(crossing) and crossing["distance"].min() >= duplicates.NEAR
 
 
 @pytest.mark.parametrize(
@@ -29,10 +90,25 @@ def test_splits_of_the_sample_data(data):
         ("Pieter Bruegel the Elder", "Pieter Bruegel"),
         ("Albrecht Dürer", "albrecht  durer"),
         ("Jasper Roks 2023", "Jasper Roks"),
+        ("Auguste Renoir", "Pierre-Auguste Renoir"),
+        ("Pieter Brueghel the Younger", "Pieter Bruegel"),
+        ("Frédéric Bazille", "Bazille"),
+        ("Vasily Kandinsky", "Wassily Kandinsky"),
     ],
 )
 def test_spellings_of_an_artist(one, other):
     assert splits.normalise(one) == splits.normalise(other)
+
+
+def test_who_is_not_known_is_an_artist_of_his_own():
+    assert splits.artist_of("unidentified (16th-c. woodcut)", "a.jpg") == "a.jpg"
+    assert splits.artist_of("", "b.jpg") == "b.jpg"
+    assert splits.artist_of("Wu Bin", "c.jpg") == "wu bin"
+
+
+def test_aliases_are_spelt_as_names_are_normalised():
+    for spelling, name in splits.ALIASES.items():
+        assert splits.normalise(spelling) == name == splits.normalise(name)
 
 
 def test_rule_does_not_depend_on_order_and_splits_whole_artists():
@@ -80,3 +156,39 @@ def test_any_folder_replaces_a_side(data, tmp_path, caplog):
     ):
         with pytest.raises(InputError, match=message):
             splits.make(mine.model_copy(update=update), ROOT)
+
+
+def test_column_split_holds_and_other_files_beside_train(data, tmp_path):
+    for folder in ("photos", "artworks"):
+        (tmp_path / folder).mkdir()
+        for k in range(8):
+            pattern().rotate(k).save(tmp_path / folder / f"{k}.png")
+    names = ["inner", "outer", "held_out", "unused"]
+    rows = [f"photos/{k}.png,photo,,,{name}" for k, name in enumerate(names)]
+    rows += [f"artworks/{k}.png,print,,Mary Cassatt,{k // 2 * 'validation'}" for k in range(3)]
+    (tmp_path / "sources.csv").write_text("\n".join(["file,kind,title,author,split", *rows]))
+    mine = data.model_copy(
+        update={k: tmp_path / k for k in ("photos", "artworks")}
+        | {"sources": tmp_path / "sources.csv"}
+    )
+    table = splits.make(mine, ROOT)
+    found = {(row.side, row.file): row.split for row in table.itertuples()}
+    assert [found.get(("photo", f"{k}.png")) for k in range(4)] == [*names[:3], None]
+    assert {found["photo", f"{k}.png"] for k in range(4, 8)} <= {"inner", "outer"}
+    artworks = [found["artwork", f"{k}.png"] for k in range(8)]
+    assert artworks == ["train", "train", "validation", *["train"] * 5]
+    assert table.set_index("file")["historical"]["0.png"].any()
+
+    text = (tmp_path / "sources.csv").read_text()
+    for old, new, message in (
+        ("held_out", "test", "sources.csv: split 'test' of 2.png: unknown; use inner, outer"),
+        ("file,kind", "name,kind", "sources.csv: needs columns file"),
+    ):
+        (tmp_path / "sources.csv").write_text(text.replace(old, new))
+        with pytest.raises(InputError, match=message):
+            splits.make(mine, ROOT)
+    for k in range(3, 8):
+        (tmp_path / "artworks" / f"{k}.png").unlink()
+    (tmp_path / "sources.csv").write_text(text.replace("Cassatt,\n", "Cassatt,held_out\n"))
+    with pytest.raises(InputError, match=r"data\.artworks: no image is left for 'train'"):
+        splits.make(mine, ROOT)

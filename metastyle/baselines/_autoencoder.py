@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from metastyle.baselines._moments import Moments, adain
 from metastyle.config import InputError
-from metastyle.core.vgg import LAYERS, MEAN, VGG16
+from metastyle.core.vgg import LAYERS, VGG16, ImageNetInput
 
 Shape = Literal["vgg16", "vgg19"]
 Padding = Literal["reflect", "zeros"]
@@ -34,7 +34,7 @@ class Encoder(nn.Module):
     """Frozen VGG up to relu{blocks}_1; answers with relu1_1, relu2_1, ... relu{blocks}_1.
 
     `vgg16` has the weights of the given network. `vgg19` has the published shape, and those of
-    a file with the names and the input of VGG-16's (conv1_1.weight ..., RGB 0..255); without one
+    a file with the names (conv1_1.weight ...) and the input of VGG-16's; without one
     random weights that keep the size of activations: good for counting and timing, not for
     images.
 
@@ -53,8 +53,7 @@ class Encoder(nn.Module):
         weights: Path | None = None,
     ) -> None:
         super().__init__()
-        self.scale = vgg.scale
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.normalised = ImageNetInput()
         stages = [nn.Sequential(*_conv_relu(3, CHANNELS[0], padding))]
         for block in range(1, blocks):
             before, after = CHANNELS[block - 1 : block + 1]
@@ -78,7 +77,7 @@ class Encoder(nn.Module):
                 tensors = load_file(weights)
                 for conv, layer in zip(convs, _VGG19_LAYERS, strict=False):
                     conv.weight.copy_(tensors[f"conv{layer}.weight"])
-                    conv.bias.copy_(tensors[f"conv{layer}.bias"] * vgg.scale)
+                    conv.bias.copy_(tensors[f"conv{layer}.bias"])
             except (SafetensorError, KeyError, OSError, RuntimeError) as error:
                 raise InputError(f"{weights}: not VGG-19 weights ({error}); correct it") from None
             return
@@ -108,7 +107,7 @@ class Encoder(nn.Module):
             raise InputError(
                 f"image of {height} x {width} pixels: too small; sides need at least {least}"
             )
-        x = (images * 255 - self.mean) * self.scale
+        x = self.normalised(images)
         features = []
         for block, stage in enumerate(self.stages, start=1):
             x = stage(x)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from metastyle.config import ImageSide, InputError, Section
-from metastyle.core.checkpoint import compact, load_tensors
+from metastyle.core.checkpoint import compact, load_weights
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -53,7 +53,7 @@ def assemble(
         torch.manual_seed(settings.seed)
         network = new()
     if settings.weights is not None:
-        tensors, _ = load_tensors(settings.weights)
+        tensors = load_weights(settings.weights)
         expected = {name: t.shape for name, t in trained_state(network).items()}
         if {name: t.shape for name, t in tensors.items()} != expected:
             raise InputError(f"{settings.weights}: weights of another network; choose another")

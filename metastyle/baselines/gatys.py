@@ -11,7 +11,7 @@ from metastyle.core.losses import Balance, PerceptualLoss, StyleTarget
 
 
 class Settings(Balance):
-    """`methods.gatys`; weights belong to section `perceptual`'s feature_scale."""
+    """`methods.gatys`."""
 
     updates: PositiveInt
     tv_weight: NonNegativeFloat

@@ -17,7 +17,7 @@ from metastyle.baselines._hypernetwork import (
 )
 from metastyle.baselines._pretrained import Pretrained, assemble, count
 from metastyle.config import InputError
-from metastyle.core.checkpoint import FINEST, compact, load_tensors
+from metastyle.core.checkpoint import FINEST, compact, load_weights
 from metastyle.core.images import resize
 from metastyle.core.losses import range_penalty
 from metastyle.core.network import TransformerNet, stylise, transform
@@ -123,7 +123,7 @@ def build(settings: Settings, context: Context) -> Method:
     else:
         with torch.device("meta"):
             hyper = new_network(s, vgg)  # only to be counted
-        tensors, _ = load_tensors(s.weights)
+        tensors = load_weights(s.weights)
 
         def network(style):
             return _choose(s.weights, tensors, style)

@@ -13,7 +13,7 @@ from metastyle.config import InputError, Project
 from metastyle.core.network import TransformerNet
 from metastyle.files import replacing
 
-FORMAT = "1"
+FORMAT, OLD = "2", "1"  # the old one: adapted to the features of other VGG-16 weights
 SCALE = "scale of "
 FINEST = 127  # levels of either sign that 8 bits hold
 LARGE = 1000  # entries of a filter from which fewer levels will do: rounding averages out
@@ -56,8 +56,8 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what `save_tensors` wrote, `compact` or not.
 
     Raises:
-        InputError: missing, not safetensors, not written by this project, or of a format
-            version that this code does not know.
+        InputError: missing, not safetensors, not written by this project or damaged, or of a
+            format that this code does not read.
     """
     path = Path(path)
     if not path.is_file():
@@ -70,16 +70,40 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(f"{path}: not a safetensors file ({error}); replace it") from None
     if described is None:
         raise InputError(f"{path}: no MetaStyle metadata; use a file that this project wrote")
-    info = json.loads(described)
+    try:
+        info = json.loads(described)
+    except json.JSONDecodeError:
+        info = None
+    if not isinstance(info, dict):
+        raise InputError(f"{path}: its MetaStyle metadata is damaged; replace it")
+    if info.get("format") == OLD:
+        raise InputError(
+            f"{path}: was made with other VGG-16 weights (format {OLD}); adapt the painting again"
+        )
     if info.get("format") != FORMAT:
         raise InputError(
-            f"{path}: checkpoint version {info.get('format')!r} is not supported; "
-            f"this code reads version {FORMAT!r}"
+            f"{path}: format {info.get('format')!r} is not supported; this code reads {FORMAT!r}"
         )
     for scale in [name for name in tensors if name.startswith(SCALE)]:
-        name = scale.removeprefix(SCALE)
-        tensors[name] = tensors[name] * tensors.pop(scale)
+        filters = tensors.get(name := scale.removeprefix(SCALE))
+        one_each = None if filters is None else (*filters.shape[:-3], 1, 1, 1)
+        if filters is None or filters.dim() < 3 or tensors[scale].shape != one_each:
+            raise InputError(f"{path}: the scale of {name} does not fit it; replace the file")
+        tensors[name] = filters * tensors.pop(scale)
     return tensors, info
+
+
+def load_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of `load_tensors`, which must be weights.
+
+    Raises:
+        InputError: see there; also if a tensor holds something else than finite numbers.
+    """
+    tensors, _ = load_tensors(path)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or not tensor.isfinite().all():
+            raise InputError(f"{path}: {name} holds no finite numbers; replace the file")
+    return tensors
 
 
 def save_network(
@@ -93,9 +117,9 @@ def load_network(path: str | Path) -> TransformerNet:
     """Read a network in float32; moves to the GPU where there is one.
 
     Raises:
-        InputError: see `load_tensors`; also if the tensors are not this network's.
+        InputError: see `load_weights`; also if the tensors are not this network's.
     """
-    tensors, _ = load_tensors(path)
+    tensors = load_weights(path)
     network = TransformerNet()
     expected = {name: tuple(p.shape) for name, p in network.named_parameters()}
     if {name: tuple(t.shape) for name, t in tensors.items()} != expected:

@@ -1,5 +1,6 @@
-"""Image files in, uint8 tensors between, image files out."""
+"""Image files in, uint8 tensors between, image files out; all of them sRGB."""
 
+import io
 import logging
 import warnings
 from collections.abc import Iterable, Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,8 +17,21 @@ from metastyle.files import replacing
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+# What Pillow may read: of its other formats one is a program that it hands to an interpreter.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+WRITTEN = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # suffixes
+SUFFIXES = WRITTEN | {".gif", ".avif"}
 MIN_SIDE = 16  # relu5_1 of VGG-16 halves the image four times
+# How a file begins that is no image here, and what it is.
+OTHERS = {
+    b"%!PS": "PostScript",
+    b"%PDF": "PDF",
+    b"<svg": "SVG",
+    b"<?xml": "XML or SVG",
+    b"8BPS": "Photoshop",
+}
+HEIC = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc", b"ftypheim")
+COMPRESSION = {"quality": 95, "subsampling": 0}  # of JPEG; WebP takes the first
 
 
 def find(folder: str | Path) -> list[Path]:
@@ -36,13 +50,14 @@ def find(folder: str | Path) -> list[Path]:
 
 
 def decode(path: str | Path) -> Tensor:
-    """Decode an image file to a uint8 RGB tensor of shape (3, H, W).
+    """Decode an image file to a uint8 sRGB tensor of shape (3, H, W).
 
-    EXIF rotation is applied, grey becomes RGB, 16-bit is reduced to 8, and transparent
-    pixels are laid over white.
+    EXIF rotation and colour profile are applied, grey becomes RGB, 16-bit is reduced to 8, and
+    transparent pixels are laid over white.
 
     Raises:
-        InputError: missing, a directory, not an image, truncated, or a side below MIN_SIDE.
+        InputError: missing, a directory, not an image of FORMATS, truncated, with pixels that
+            are no levels of grey or colour, too large, or a side below MIN_SIDE.
     """
     path = Path(path)
     if path.is_dir():
@@ -50,15 +65,19 @@ def decode(path: str | Path) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as file:
-                image = _to_rgb(ImageOps.exif_transpose(file))
+            with Image.open(path, formats=FORMATS) as file:
+                image = _to_srgb(ImageOps.exif_transpose(file), path)
     except FileNotFoundError:
         raise InputError(f"{path}: no such image file") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read this file") from None
     except UnidentifiedImageError:
-        raise InputError(f"{path}: not an image, whatever its name says; replace it") from None
+        raise InputError(f"{path}: {_what(path)}") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         limit = Image.MAX_IMAGE_PIXELS // 10**6
         raise InputError(f"{path}: more than {limit} megapixels; scale it down first") from None
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{path}: corrupt or truncated ({error}); replace it") from None
     if min(image.size) < MIN_SIDE:
@@ -66,17 +85,53 @@ def decode(path: str | Path) -> Tensor:
         raise InputError(
             f"{path}: {width}x{height} pixels are too few; each side needs at least {MIN_SIDE}"
         )
-    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _what(path: Path) -> str:
+    """What a file is that Pillow may not or cannot read."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start[4:12] in HEIC:
+        return "is a HEIC photo, which is not read; save it as JPEG first"
+    for beginning, kind in OTHERS.items():
+        if start.lstrip().startswith(beginning):
+            return f"is a {kind} file, which is not read; save it as PNG or JPEG first"
+    return "not an image, whatever its name says; replace it"
+
+
+def _to_srgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode == "F":
+        raise InputError(f"{path}: has floating-point pixels; save it with 8 or 16 bits first")
     if image.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion would clip it
-        grey = np.asarray(image).astype(np.float64) / 257
-        image = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
+        levels = np.asarray(image).astype(np.float64)
+        if levels.min() < 0 or levels.max() > 65535:
+            raise InputError(f"{path}: has 32-bit pixels; save it with 8 or 16 bits first")
+        image = Image.fromarray((levels / 257).round().astype(np.uint8))
+    profile = image.info.get("icc_profile")
+    alpha = None
     if "A" in image.getbands() or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return image.convert("RGB")
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    if image.mode not in ("L", "CMYK"):
+        image = image.convert("RGB")
+    image = _converted(image, profile) if profile else image.convert("RGB")
+    if alpha is not None:
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+    return image
+
+
+def _converted(image: Image.Image, profile: bytes) -> Image.Image:
+    """From an embedded profile to sRGB; a broken or unfitting profile counts as none."""
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(own).lower():
+            return image.convert("RGB")
+        return ImageCms.profileToProfile(
+            image, own, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image.convert("RGB")
 
 
 def to_float(image: Tensor) -> Tensor:
@@ -124,17 +179,30 @@ def load_squares(paths: Iterable[str | Path], size: int) -> Tensor:
     return torch.cat([load_square(path, size) for path in paths])
 
 
-def save(path: str | Path, image: Tensor) -> None:
-    """Write float RGB in [0, 1], shape (3, H, W) or (1, 3, H, W); the suffix picks the format.
+def check_suffix(path: str | Path) -> None:
+    """Refuse a name that `save` cannot write.
 
     Raises:
         InputError: the suffix is not a known image format.
     """
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path}: unknown image format; use one of {', '.join(sorted(SUFFIXES))}")
+    if Path(path).suffix.lower() not in WRITTEN:
+        known = ", ".join(sorted(WRITTEN))
+        raise InputError(f"{path}: unknown image format; use one of {known}")
+
+
+def save(path: str | Path, image: Tensor) -> None:
+    """Write float RGB in [0, 1], shape (3, H, W) or (1, 3, H, W); the suffix picks the format.
+
+    Raises:
+        InputError: see `check_suffix`; also if the format cannot hold so large an image.
+    """
+    check_suffix(path)
     image = image.detach().squeeze(0).clamp(0, 1).mul(255).round().to(torch.uint8).cpu()
     with replacing(path) as temporary:
-        Image.fromarray(image.permute(1, 2, 0).numpy()).save(temporary)
+        try:
+            Image.fromarray(image.permute(1, 2, 0).numpy()).save(temporary, **COMPRESSION)
+        except ValueError as error:
+            raise InputError(f"{path}: cannot be written ({error}); try a .png") from None
 
 
 def readable(files: Iterable[Path]) -> list[Path]:

@@ -3,16 +3,19 @@
 from typing import Literal, NamedTuple, Self
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, model_validator
+from pydantic import NonNegativeFloat, model_validator
 from torch import Tensor
 
 from metastyle.config import Precision, Project, Section
 from metastyle.core import splits
-from metastyle.core.kernels import gram
+from metastyle.core.kernels import EPSILON, gram
 from metastyle.core.network import transform
 from metastyle.core.vgg import VGG16, load_vgg
 
 StyleTarget = dict[str, Tensor]  # layer -> Gram matrix (C, C)
+# What `PerceptualLoss.of_parameters` reports: the loss with our penalties, its unweighted terms,
+# and three defects, see `saturated_share`, `spike_penalty` and `idle_share`.
+REPORT = ["loss", "content", "style", "saturated", "spikes", "idle"]
 
 
 class Balance(Section):
@@ -33,11 +36,13 @@ class Balance(Section):
 
 
 class Perceptual(Balance):
-    """Section `perceptual`: the loss of every training, calibrated with `feature_scale`."""
+    """Section `perceptual`: the loss of every training. The last four are ours, see
+    `range_penalty` and `spike_penalty`; weights of 0 switch them off."""
 
-    feature_scale: PositiveFloat
     range_limit: NonNegativeFloat
     range_weight: NonNegativeFloat
+    spike_limit: NonNegativeFloat
+    spike_weight: NonNegativeFloat
 
 
 class Loss(NamedTuple):
@@ -116,16 +121,21 @@ class PerceptualLoss:
             photos: RGB in [0, 1], (N, 3, H, W).
 
         Returns:
-            The scalar, range penalty included, and a report: that scalar, the content and the
-            style term, and the share of saturated output values, all detached.
+            The scalar, our penalties included, and a report: its values by REPORT, detached.
         """
-        logits = transform(parameters, photos)
+        s, seen = self.settings, []
+        logits = transform(parameters, photos, seen=seen)
+        *normed, hidden = seen
         outputs = torch.sigmoid(logits)
         parts = self(outputs, self.content(photos), style)
-        penalty = range_penalty(logits, self.settings.range_limit)
-        total = parts.total + self.settings.range_weight * penalty
-        report = [total, parts.content, parts.style, saturated_share(outputs)]
-        return total, torch.stack(report).detach()
+        total = parts.total + s.range_weight * range_penalty(logits, s.range_limit)
+        with torch.set_grad_enabled(s.spike_weight > 0 and torch.is_grad_enabled()):
+            spikes = spike_penalty(normed, s.spike_limit)
+        total = total + s.spike_weight * spikes
+        with torch.no_grad():
+            shares = [saturated_share(outputs), spikes, idle_share(hidden)]
+            report = torch.stack([total, parts.content, parts.style, *shares])
+        return total, report
 
     def to_precision(self, precision: Precision) -> "PerceptualLoss":
         """The same with VGG-16 computing in another precision."""
@@ -144,7 +154,7 @@ def load_loss(project: Project) -> PerceptualLoss:
     """
     settings = Perceptual.read(project, "perceptual")
     file = project.root / splits.Data.read(project, "data").vgg
-    return PerceptualLoss(load_vgg(file, settings.feature_scale), settings)
+    return PerceptualLoss(load_vgg(file), settings)
 
 
 def range_penalty(logits: Tensor, limit: float) -> Tensor:
@@ -159,3 +169,29 @@ def range_penalty(logits: Tensor, limit: float) -> Tensor:
 def saturated_share(images: Tensor) -> Tensor:
     """Share of values within 1/255 of 0 or 1, where an 8-bit image can say no more."""
     return ((images - 0.5).abs() > 0.5 - 1 / 255).float().mean()
+
+
+def kurtosis(features: Tensor) -> Tensor:
+    """Mean fourth power of what instance norm makes of each map: (N, C, H, W) -> (N, C); 3 for
+    a Gaussian, the more the rarer and higher a map's spikes are."""
+    centred = features - features.mean((2, 3), keepdim=True)
+    squares = centred.square()
+    return squares.square().mean((2, 3)) / (squares.mean((2, 3)) + EPSILON).square()
+
+
+def spike_penalty(normed: list[Tensor], limit: float) -> Tensor:
+    """Mean over layers and maps of the excess of `kurtosis` over `limit`: our addition.
+
+    A network with instance norms can make a spike in a map to weaken all the rest of it (Karras
+    et al. 2020, section 2); where it does, renderings have patches of one colour.
+
+    Args:
+        normed: what every instance norm sees, from `transform`.
+    """
+    return torch.stack([(kurtosis(x) - limit).clamp(min=0).mean() for x in normed]).mean()
+
+
+def idle_share(hidden: Tensor, alive: int = 2) -> Tensor:
+    """Share of the positions of the last hidden layer, (N, C, H, W), at which at most `alive`
+    channels are above 0: the output there is hardly more than the last bias."""
+    return ((hidden > 0).sum(1) <= alive).float().mean()

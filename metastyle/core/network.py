@@ -89,7 +89,9 @@ def parameter_names(which: ParameterSet) -> list[str]:
     ]
 
 
-def transform(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
+def transform(
+    parameters: dict[str, Tensor], images: Tensor, *, seen: list[Tensor] | None = None
+) -> Tensor:
     """TransformerNet's logits as a function of its parameters, for training.
 
     Made of the quicker `kernels`. The bias before an instance norm, which subtracts it again,
@@ -99,7 +101,14 @@ def transform(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
     Args:
         parameters: by name, as `TransformerNet.named_parameters` has them.
         images: RGB in [0, 1], (N, 3, H, W), sides divisible by 4; they get no gradient.
+        seen: where given, what every instance norm sees and then the last hidden layer is added
+            to it, (N, C, h, w) each.
     """
+    seen = [] if seen is None else seen
+
+    def norm(x: Tensor, name: str, *, relu: bool = True) -> Tensor:
+        seen.append(x)
+        return norm_relu(x, *of(name), relu=relu)
 
     def of(name: str) -> tuple[Tensor, Tensor]:
         return parameters[f"layers.{name}.weight"], parameters[f"layers.{name}.bias"]
@@ -107,15 +116,15 @@ def transform(parameters: dict[str, Tensor], images: Tensor) -> Tensor:
     def kernel(name: str) -> Tensor:
         return of(name)[0]
 
-    x = norm_relu(conv_few_inputs(images, kernel("0")), *of("1"))
-    x = norm_relu(conv(x, kernel("3"), stride=2, border=1), *of("4"))
-    x = norm_relu(conv(x, kernel("6"), stride=2, border=1), *of("7"))
+    x = norm(conv_few_inputs(images, kernel("0")), "1")
+    x = norm(conv(x, kernel("3"), stride=2, border=1), "4")
+    x = norm(conv(x, kernel("6"), stride=2, border=1), "7")
     for block in range(9, 14):
-        y = norm_relu(conv(x, kernel(f"{block}.body.0"), border=1), *of(f"{block}.body.1"))
-        y = conv(y, kernel(f"{block}.body.3"), border=1)
-        x = x + norm_relu(y, *of(f"{block}.body.4"), relu=False)
-    x = norm_relu(upsample_conv(x, kernel("15")), *of("16"))
-    x = norm_relu(upsample_conv(x, kernel("19")), *of("20"))
+        y = norm(conv(x, kernel(f"{block}.body.0"), border=1), f"{block}.body.1")
+        x = x + norm(conv(y, kernel(f"{block}.body.3"), border=1), f"{block}.body.4", relu=False)
+    x = norm(upsample_conv(x, kernel("15")), "16")
+    x = norm(upsample_conv(x, kernel("19")), "20")
+    seen.append(x)
     last, bias = of("22")
     return conv_few_outputs(x, last) + bias.view(-1, 1, 1)
 

@@ -1,8 +1,11 @@
 """Which image may be used for what: the split rule and its table.
 
-Artworks are split by artist, so that a held-out painting never has a sibling in training:
+The images that come with the project have their split in a column of sources.csv, written once
+by tools/assign_splits.py; `unused` ones are in no set. For folders of a user's own, whose files
+that column does not know, this is the rule. Artworks are split by artist, so that a held-out
+painting never has a sibling in training:
 
-1. Artists' names are normalised (case, accents, parentheses and "the Elder" dropped).
+1. Artists' names are normalised (case, accents, parentheses and "the Elder" dropped, ALIASES).
 2. Artists are put in an order drawn from the seed: by the hash of seed and name.
 3. An artist with more than `works_per_artist` artworks goes to training.
 4. The held-out set takes whole artists in that order, first historical ones (paintings and
@@ -12,6 +15,8 @@ Artworks are split by artist, so that a held-out painting never has a sibling in
 
 Photos are put in an order drawn from the seed and dealt: held out, validation, then
 alternately to the inner and the outer loop. Both depend on names only, not on folder order.
+
+A file that the column does not know, in a folder where it knows others, is training.
 """
 
 import hashlib
@@ -26,6 +31,36 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 from metastyle.config import InputError, Project, Section
 from metastyle.core import images
 from metastyle.files import replacing
+
+SPLITS = {  # that sources.csv may name
+    "photo": ("inner", "outer", "validation", "held_out", "unused"),
+    "artwork": ("train", "validation", "held_out", "unused"),
+}
+# Other spellings, without case and accents, of artists who are held out or validation or have many
+# works. The Bruegels and the Bosschaerts count as one artist each.
+ALIASES = {
+    "ambrosius bosschaert the younger": "ambrosius bosschaert",
+    "frederic bazille": "bazille",
+    "jean frederic bazille": "bazille",
+    "mary stevenson cassatt": "mary cassatt",
+    "eugene henri paul gauguin": "paul gauguin",
+    "auguste renoir": "pierre-auguste renoir",
+    "pierre auguste renoir": "pierre-auguste renoir",
+    "jan brueghel": "pieter bruegel",
+    "jan brueghel the younger": "pieter bruegel",
+    "pieter brueghel": "pieter bruegel",
+    "pieter brueghel the younger": "pieter bruegel",
+    "pieter bruegel the younger": "pieter bruegel",
+    "vasily kandinsky": "wassily kandinsky",
+    "vassily kandinsky": "wassily kandinsky",
+    "giambellino": "giovanni bellini",
+    "giuseppe arcimboldi": "giuseppe arcimboldo",
+    "hokusai": "katsushika hokusai",
+    "ando hiroshige": "utagawa hiroshige",
+    "hiroshige": "utagawa hiroshige",
+    "leonardo": "leonardo da vinci",
+    "van gogh": "vincent van gogh",
+}
 
 
 class Photos(NamedTuple):
@@ -83,8 +118,9 @@ class Data(Section):
 
     photos: Path
     artworks: Path
-    sources: Path  # CSV with columns file, kind, title, author; other files are of unknown artists
-    vgg: Path
+    sources: Path  # CSV with columns file, kind, title, author and perhaps split
+    vgg: Path  # torchvision's: our safetensors, or its own .pth
+    alexnet: Path
     clip: Path | None
     seed: int
     artwork_split: ArtworkSplit
@@ -92,13 +128,21 @@ class Data(Section):
 
 
 def normalise(artist: str) -> str:
-    """`Pieter Bruegel the Elder` and `pieter bruegel` -> `pieter bruegel`."""
+    """`Pieter Brueghel the Elder` and `pieter bruegel` -> `pieter bruegel`."""
     plain = unicodedata.normalize("NFKD", artist).encode("ascii", "ignore").decode().lower()
     plain = re.sub(r"\(.*?\)|\bthe elder\b|\b(19|20)\d\d\b", " ", plain)
-    return " ".join(plain.split())
+    plain = " ".join(plain.split())
+    return ALIASES.get(plain, plain)
 
 
-def _order(seed: int, name: str) -> str:
+def artist_of(author: str, file: str) -> str:
+    """`normalise`; a work whose artist nobody knows counts as by an artist of its own."""
+    name = normalise(author)
+    return file if not name or name.startswith(("unidentified", "unknown")) else name
+
+
+def draw_order(seed: int, name: str) -> str:
+    """What to sort names by for an order drawn from the seed."""
     return hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
 
 
@@ -110,7 +154,7 @@ def split_artworks(table: pd.DataFrame, rule: ArtworkSplit, seed: int) -> pd.Ser
     """
     works = table.groupby("artist")["historical"].agg(["size", "all"])
     free = [a for a in works.index if works["size"][a] <= rule.works_per_artist]
-    free.sort(key=lambda artist: _order(seed, artist))
+    free.sort(key=lambda artist: draw_order(seed, artist))
     split = dict.fromkeys(works.index, "train")
 
     def fill(name: str, number: int, historical: bool) -> None:
@@ -136,10 +180,7 @@ def split_artworks(table: pd.DataFrame, rule: ArtworkSplit, seed: int) -> pd.Ser
     ):
         fill(name, historical, True)
         fill(name, number - historical, False)
-    result = table["artist"].map(split)
-    if not (result == "train").any():
-        raise InputError("data.artwork_split: no artwork is left for training; ask for fewer")
-    return result
+    return table["artist"].map(split)
 
 
 def split_photos(files: list[str], rule: PhotoSplit, seed: int) -> list[str]:
@@ -155,7 +196,7 @@ def split_photos(files: list[str], rule: PhotoSplit, seed: int) -> list[str]:
             f"{rule.validation} validation and one for each loop; add photos or ask for fewer"
         )
     split = {}
-    for rank, file in enumerate(sorted(files, key=lambda f: _order(seed, f))):
+    for rank, file in enumerate(sorted(files, key=lambda f: draw_order(seed, f))):
         if rank < rule.held_out:
             split[file] = "held_out"
         elif rank < first:
@@ -168,11 +209,14 @@ def split_photos(files: list[str], rule: PhotoSplit, seed: int) -> list[str]:
 def make(project: Project) -> pd.DataFrame:
     """Find, check and split all images of section `data`.
 
-    Files that do not decode are logged by name and left out.
+    Files that do not decode are logged by name and left out, as are `unused` ones silently.
 
     Returns:
         Columns side (`photo`, `artwork`), split, file (relative to the side's folder),
         artist (normalised), title, historical.
+
+    Raises:
+        InputError: too few images for the sets, or a folder or sources.csv is wrong.
     """
     data, root = Data.read(project, "data"), project.root
     sources = _sources(root / data.sources)
@@ -182,22 +226,44 @@ def make(project: Project) -> pd.DataFrame:
         table = pd.DataFrame({"side": side, "file": files})
         known = table["file"].map(lambda f, folder=folder: f"{folder.name}/{f}")
         row = sources.reindex(known, fill_value="")
-        # A file whose artist nobody wrote down counts as an artist of its own.
-        table["artist"] = [normalise(a) or f for a, f in zip(row["author"], files, strict=True)]
+        table["artist"] = [artist_of(a, f) for a, f in zip(row["author"], files, strict=True)]
         table["title"] = [t or f for t, f in zip(row["title"], files, strict=True)]
-        table["historical"] = (row["kind"] == "painting").tolist()
-        sides.append(table)
-    photos, artworks = sides
-    photos["split"] = split_photos(photos["file"].tolist(), data.photo_split, data.seed)
-    artworks["split"] = split_artworks(artworks, data.artwork_split, data.seed)
+        table["historical"] = row["kind"].isin(["painting", "print"]).tolist()
+        listed = row["split"].tolist()
+        table["split"] = _listed(table, listed, data) if any(listed) else _by_rule(table, data)
+        sides.append(table[table["split"] != "unused"])
     columns = ["side", "split", "file", "artist", "title", "historical"]
-    return pd.concat(sides)[columns].sort_values(["side", "split", "file"], ignore_index=True)
+    table = pd.concat(sides)[columns].sort_values(["side", "split", "file"], ignore_index=True)
+    for side, split in (("photo", "inner"), ("photo", "outer"), ("artwork", "train")):
+        if not ((table["side"] == side) & (table["split"] == split)).any():
+            raise InputError(f"data.{side}s: no image is left for '{split}'; add some")
+    return table
+
+
+def _by_rule(table: pd.DataFrame, data: Data) -> list[str]:
+    if table["side"].iloc[0] == "photo":
+        return split_photos(table["file"].tolist(), data.photo_split, data.seed)
+    return split_artworks(table, data.artwork_split, data.seed).tolist()
+
+
+def _listed(table: pd.DataFrame, listed: list[str], data: Data) -> list[str]:
+    """The splits of sources.csv; training where it names none."""
+    result = []
+    for row, split in zip(table.itertuples(), listed, strict=True):
+        known = SPLITS[row.side]
+        if split not in ("", *known):
+            raise InputError(
+                f"{data.sources}: split '{split}' of {row.file}: unknown; use {', '.join(known)}"
+            )
+        training = known[: known.index("validation")]
+        result.append(split or training[int(draw_order(data.seed, row.file), 16) % len(training)])
+    return result
 
 
 def _sources(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path).set_index("file")
-        return table[["kind", "title", "author"]].fillna("")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("file")
+        return table.assign(split=table.get("split", ""))[["kind", "title", "author", "split"]]
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; correct data.sources") from None
     except (KeyError, pd.errors.ParserError) as error:

@@ -44,6 +44,18 @@ class Task(NamedTuple):
     query: Tensor  # a batch of validation contents, disjoint from every support
 
 
+class Outcome(NamedTuple):
+    """What one style's task came to.
+
+    report: of the query loss after the inner steps. support, query: the losses before and after
+    them, on the first support batch and on the query batch; None where they were not asked for.
+    """
+
+    report: Tensor
+    support: tuple[float, float] | None = None
+    query: tuple[float, float] | None = None
+
+
 def meta_gradient(
     theta: Parameters,
     tasks: Iterable[Task],
@@ -52,7 +64,8 @@ def meta_gradient(
     delta: float,
     order: Order = "second",
     inner: Iterable[str] | None = None,
-) -> tuple[Parameters, list[Tensor]]:
+    probe: bool = False,
+) -> tuple[Parameters, list[Outcome]]:
     """Gradient with respect to theta of the outer loss summed over styles.
 
     Args:
@@ -63,9 +76,10 @@ def meta_gradient(
         order: "second" is the exact gradient of Algorithm 1; "first" drops the Hessian.
         inner: names that the inner steps change; all of theta if None. Theta as a whole
             receives the outer gradient either way.
+        probe: whether to compute the losses before and after the inner steps too.
 
     Returns:
-        The gradient, shaped like theta, and the query loss's report for each style.
+        The gradient, shaped like theta, and each style's outcome.
     """
     tasks = list(tasks)
     inner = list(theta if inner is None else inner)
@@ -73,19 +87,19 @@ def meta_gradient(
     graphs = max(1, workers() // len(tasks)) if order == "second" else 0
     on_cpu = next(iter(theta.values())).device.type == "cpu"
     done = (each if on_cpu else map)(
-        lambda task: _task_gradient(theta, task, loss, delta, inner, graphs), tasks
+        lambda task: _task_gradient(theta, task, loss, delta, inner, graphs, probe), tasks
     )
     total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
-    reports = []
-    for v, report in done:
+    outcomes = []
+    for v, outcome in done:
         for name, tensor in v.items():
             total[name] += tensor
-        reports.append(report)
-    return total, reports
+        outcomes.append(outcome)
+    return total, outcomes
 
 
-def _task_gradient(theta, task, loss, delta, inner, graphs) -> tuple[Parameters, Tensor]:
-    """One style's gradient and its query loss's report; no second order if it keeps no graphs."""
+def _task_gradient(theta, task, loss, delta, inner, graphs, probe) -> tuple[Parameters, Outcome]:
+    """One style's gradient and outcome; no second order if it keeps no graphs."""
     w, steps = theta, []
     for t, support in enumerate(task.supports, start=1):
         # The last step is the first to be differentiated: keep its graphs.
@@ -95,11 +109,63 @@ def _task_gradient(theta, task, loss, delta, inner, graphs) -> tuple[Parameters,
         gradient = mean([p.gradient for p in parts])
         w = w | {name: w[name] - delta * gradient[name] for name in inner}
     v, report = mean_gradient(loss, w, task.style, task.query, list(theta))
+    outcome = Outcome(report)
+    if probe and steps:
+        support, query = task.supports[0], task.query
+        before = [_value(loss, theta, task.style, batch) for batch in (support, query)]
+        after = _value(loss, w, task.style, support)
+        outcome = Outcome(report, (before[0], after), (before[1], report.flatten()[0].item()))
     if graphs:
         for w, parts in reversed(steps):
             products = _hessian_products(w, task.style, parts, loss, inner, v)
             v = {name: v[name] - delta * products[name] for name in v}
-    return v, report
+    return v, outcome
+
+
+def _value(loss, w, style, batch) -> float:
+    """The loss of a batch, image by image, without a gradient."""
+
+    def value(image: Tensor) -> Tensor:
+        with torch.no_grad():  # holds for the thread that it is said in
+            return loss(w, style, image)[0]
+
+    return torch.stack(each(value, images(batch))).mean().item()
+
+
+class Directions(NamedTuple):
+    """Cosines of the exact gradient with that of joint training (no inner step) and that of first
+    order, and the norm of the second-order term over that of the exact gradient."""
+
+    joint: float
+    first_order: float
+    second_order_share: float
+
+
+def _flat(gradient: Parameters) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in gradient.values()]).double()
+
+
+def directions(
+    theta: Parameters,
+    tasks: Iterable[Task],
+    loss: TaskLoss,
+    *,
+    delta: float,
+    inner: Iterable[str] | None = None,
+) -> Directions:
+    """How far the exact gradient of some tasks is from what costs less; see `meta_gradient`."""
+    tasks, options = list(tasks), {"delta": delta, "inner": inner}
+    exact, first, joint = (
+        _flat(meta_gradient(theta, given, loss, order=order, **options)[0])
+        for order, given in (
+            ("second", tasks),
+            ("first", tasks),
+            ("first", [task._replace(supports=[]) for task in tasks]),
+        )
+    )
+    cosine = torch.nn.functional.cosine_similarity
+    share = (exact - first).norm() / exact.norm()
+    return Directions(*(cosine(exact, g, dim=0).item() for g in (joint, first)), share.item())
 
 
 def _parts(w, style, batch, loss, inner, kept) -> list[Part]:

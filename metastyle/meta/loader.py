@@ -15,20 +15,36 @@ from metastyle.core.network import ParameterSet
 from metastyle.meta.bilevel import Order, Task
 
 
+class Phase(Section):
+    """A part of a run, with an inner problem of its own.
+
+    size: pixels, side of the crops. inner_steps: T; 0 trains one network on all styles.
+    inner_warmup: iterations over which delta rises from 0 to `inner_learning_rate`.
+    """
+
+    iterations: PositiveInt
+    size: CropSide
+    inner_steps: NonNegativeInt
+    inner_learning_rate: NonNegativeFloat = 0.0
+    inner_warmup: NonNegativeInt = 0
+    order: Order = "second"
+
+
 class MetaTraining(Section):
-    """Section `meta_train`; see params.yaml for units and sources."""
+    """Section `meta_train`; see params.yaml for units and sources.
+
+    start: the network that the run begins with, relative to the project; None: a random one.
+    average_last: the result is the mean over the last iterations; 0: the last network.
+    cosines_every: so many iterations apart the gradient's directions are compared; 0: never.
+    """
 
     seed: int
-    iterations: NonNegativeInt
-    size: CropSide
+    start: Path | None = None
+    phases: list[Phase]
     styles_per_iteration: PositiveInt
     contents_per_batch: PositiveInt
-    inner_steps: NonNegativeInt  # 0 trains one network on all styles, without an inner problem
-    inner_learning_rate: NonNegativeFloat
     inner_parameters: ParameterSet
-    order: Order
     precision: Precision = "float32"  # of VGG-16; what it answers is float32 either way
-    exact_iterations: NonNegativeInt | None = None  # later ones are of first order; None: `order`
     learning_rate: PositiveFloat
     warmup: NonNegativeInt
     style_warmup: NonNegativeInt
@@ -38,9 +54,22 @@ class MetaTraining(Section):
     photos: Augmentation
     artworks: Augmentation
     snapshots: list[int]
+    cosines_every: NonNegativeInt = 0
     checkpoint_minutes: NonNegativeFloat
-    last_iterations: NonNegativeInt = 0  # so many at the end have crops of `last_size`
-    last_size: CropSide | None = None  # None: `size`
+
+    @property
+    def iterations(self) -> int:
+        """Of all phases."""
+        return sum(phase.iterations for phase in self.phases)
+
+    def first(self, iterations: int) -> "MetaTraining":
+        """The same run, ended after so many iterations."""
+        phases, left = [], iterations
+        for phase in self.phases:
+            if left > 0:
+                phases.append(phase.changed(iterations=min(left, phase.iterations)))
+            left -= phase.iterations
+        return self.changed(phases=[phase.model_dump() for phase in phases])
 
 
 class Images(NamedTuple):
@@ -67,20 +96,19 @@ def training_images(sets: splits.Sets) -> Images:
 
 def draw_crops(iteration: int, images: Images, settings: MetaTraining) -> list[Drawn]:
     """The input of one iteration: a function of the seed and the iteration alone."""
-    s = settings
-    size = crop_size(iteration, s)
+    s, phase = settings, phase_at(iteration, settings)
 
     def contents(files: Sequence[Path], *key: object) -> Tensor:
         seed = derive_seed(s.seed, iteration, *key)
-        return crops.batch(files, s.contents_per_batch, size, s.photos, seed)
+        return crops.batch(files, s.contents_per_batch, phase.size, s.photos, seed)
 
     style_seed = derive_seed(s.seed, iteration, "styles")
     paintings = crops.draw(images.artworks, s.styles_per_iteration, style_seed)
     drawn = []
     for k, painting in enumerate(paintings):
         seed = derive_seed(s.seed, iteration, "style", k)
-        style = crops.crops([painting], size, s.artworks, seed)
-        supports = [contents(images.inner, "support", k, t) for t in range(s.inner_steps)]
+        style = crops.crops([painting], phase.size, s.artworks, seed)
+        supports = [contents(images.inner, "support", k, t) for t in range(phase.inner_steps)]
         drawn.append(Drawn(style, supports, contents(images.outer, "query", k)))
     return drawn
 
@@ -99,7 +127,17 @@ def draw_tasks(
     ]
 
 
-def crop_size(iteration: int, settings: MetaTraining) -> int:
-    """Side of the crops in pixels; iterations from 1."""
-    s = settings
-    return s.size if iteration <= s.iterations - s.last_iterations else s.last_size or s.size
+def phase_at(iteration: int, settings: MetaTraining) -> Phase:
+    """The phase of an iteration, counted from 1, with the delta that it has there.
+
+    Raises:
+        ValueError: the run is not so long.
+    """
+    before = 0
+    for phase in settings.phases:
+        done = iteration - before
+        if done <= phase.iterations:
+            ramp = min(1.0, done / phase.inner_warmup) if phase.inner_warmup else 1.0
+            return phase.changed(inner_learning_rate=ramp * phase.inner_learning_rate)
+        before += phase.iterations
+    raise ValueError(f"iteration {iteration} of a run of {before}")

@@ -4,7 +4,8 @@ PyTorch's own layers, a whole batch at once, and one graph through the inner ste
 """
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -35,6 +36,18 @@ def gram(features: Tensor) -> Tensor:
     return flat @ flat.transpose(1, 2) / (c * h * w)
 
 
+@contextmanager
+def watched(network: nn.Module, seen: list[Tensor]) -> Iterator[None]:
+    """Add what every instance norm of a network sees to a list, while the block runs."""
+    norms = [module for module in network.modules() if isinstance(module, nn.InstanceNorm2d)]
+    hooks = [n.register_forward_pre_hook(lambda _, given: seen.append(given[0])) for n in norms]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def plain_loss(
     network: nn.Module, vgg: PlainVGG16, settings: Perceptual
 ) -> Callable[[Parameters, StyleTarget, Tensor], tuple[Tensor, Tensor]]:
@@ -42,13 +55,17 @@ def plain_loss(
     s = settings
 
     def loss(parameters, target, photos):
-        logits = functional_call(network, parameters, (photos,), {"logits": True})
+        seen = []
+        with watched(network, seen):
+            logits = functional_call(network, parameters, (photos,), {"logits": True})
         wanted = losses.PerceptualLoss(vgg, s).content(photos)
         found = vgg(torch.sigmoid(logits), [s.content_layer, *s.style_layers])
         grams = {layer: gram(found[layer]) for layer in s.style_layers}
         value = s.content_weight * losses.content_loss(found[s.content_layer], wanted)
         value = value + s.style_weight * losses.style_loss(grams, target, s)
         value = value + s.range_weight * losses.range_penalty(logits, s.range_limit)
+        if s.spike_weight:
+            value = value + s.spike_weight * losses.spike_penalty(seen, s.spike_limit)
         return value, value.detach()
 
     return loss

@@ -24,7 +24,7 @@ def replay(project: Project, iterations: int) -> pd.DataFrame:
     if not file.is_file():
         raise InputError(f"{file}: no log of a stored run; run 'dvc pull' or 'dvc repro'")
     settings = MetaTraining.read(project, "meta_train")
-    first = settings.changed(iterations=iterations, last_iterations=0, snapshots=[])
+    first = settings.first(iterations).changed(snapshots=[], average_last=0)
     images = training_images(splits.read(project))
     log = meta_train(first, images, load_loss(project)).log
     stored = pd.read_csv(file)["loss"].head(iterations)

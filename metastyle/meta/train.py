@@ -4,26 +4,27 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
 
 from metastyle.core import cache
 from metastyle.core.gradients import Parameters
-from metastyle.core.losses import PerceptualLoss
+from metastyle.core.losses import REPORT, PerceptualLoss
 from metastyle.core.network import TransformerNet, new_network, parameter_names
-from metastyle.meta.bilevel import Order, meta_gradient
-from metastyle.meta.loader import Images, MetaTraining, draw_tasks
+from metastyle.meta.bilevel import Directions, Outcome, directions, meta_gradient
+from metastyle.meta.loader import Images, MetaTraining, draw_tasks, phase_at
 
 COLUMNS = [
     "iteration",  # counted from 1
-    "loss",  # outer loss after the inner steps, mean over styles, range penalty included
-    "content",  # its unweighted content term
-    "style",  # its unweighted style term
+    *REPORT,  # of the outer loss after the inner steps, means over styles
     "gradient_norm",  # of the whole meta-gradient, before clipping
-    "saturated",  # share of output values within 1/255 of 0 or 1
     "learning_rate",
+    "inner_learning_rate",  # delta
+    "support_change",  # what the inner steps change, relative, of the loss of their own batch
+    "query_change",  # and of the outer loss; means over styles
+    *Directions._fields,  # every `cosines_every` iterations
 ]
 
 
@@ -53,12 +54,6 @@ class Result(NamedTuple):
     seconds: float
 
 
-def order(iteration: int, settings: MetaTraining) -> Order:
-    """Order of the meta-gradient; iterations from 1."""
-    exact = settings.exact_iterations
-    return settings.order if exact is None or iteration <= exact else "first"
-
-
 def learning_rate(iteration: int, settings: MetaTraining) -> float:
     """Linear warm-up, then learning_rate / (1 + decay * iteration); iterations from 1."""
     warm = min(1.0, iteration / settings.warmup) if settings.warmup else 1.0
@@ -74,9 +69,11 @@ def style_share(iteration: int, settings: MetaTraining) -> float:
     return min(1.0, iteration / settings.style_warmup) if settings.style_warmup else 1.0
 
 
-def new_state(settings: MetaTraining, device: torch.device) -> State:
-    """PyTorch's default initialisation, before the first iteration."""
-    network = new_network(settings.seed).to(device)
+def new_state(
+    settings: MetaTraining, device: torch.device, start: TransformerNet | None = None
+) -> State:
+    """Before the first iteration, with `start` or PyTorch's default initialisation."""
+    network = (start or new_network(settings.seed)).to(device)
     theta = {n: p.detach().clone().requires_grad_() for n, p in network.named_parameters()}
     state = State(theta, torch.optim.Adam(theta.values(), lr=settings.learning_rate))
     if 0 in settings.snapshots:
@@ -101,19 +98,18 @@ def iterate(
         RuntimeError: the gradient is not finite.
     """
     s, iteration = settings, len(state.log) + 1
+    phase, tasks = phase_at(iteration, s), draw_tasks(iteration, images, s, loss)
     weight = style_share(iteration, s) * loss.settings.style_weight
-    gradient, reports = meta_gradient(
-        state.theta,
-        draw_tasks(iteration, images, s, loss),
-        computed.changed(style_weight=weight).of_parameters,
-        delta=s.inner_learning_rate,
-        order=order(iteration, s),
-        inner=parameter_names(s.inner_parameters),
-    )
+    given = state.theta, tasks, computed.changed(style_weight=weight).of_parameters
+    options = {"delta": phase.inner_learning_rate, "inner": parameter_names(s.inner_parameters)}
+    gradient, outcomes = meta_gradient(*given, order=phase.order, probe=True, **options)
     for name, tensor in state.theta.items():
         tensor.grad = gradient[name]
     limit = s.clip_norm if s.clip_norm is not None else float("inf")
     norm = torch.nn.utils.clip_grad_norm_(state.theta.values(), limit, error_if_nonfinite=True)
+    compared = Directions(*[float("nan")] * 3)
+    if s.cosines_every and phase.inner_steps and iteration % s.cosines_every == 0:
+        compared = directions(*given, **options)
     rate = state.optimiser.param_groups[0]["lr"] = learning_rate(iteration, s)
     state.optimiser.step()
 
@@ -123,14 +119,28 @@ def iterate(
             state.average[name] = tensor.detach().clone()
         else:
             state.average[name] += (tensor.detach() - state.average[name]) / averaged
-    total, content, style, saturated = torch.stack(reports).mean(0).tolist()
-    state.log.append([iteration, total, content, style, norm.item(), saturated, rate])
+    report = torch.stack([outcome.report for outcome in outcomes]).mean(0).tolist()
+    rates = [norm.item(), rate, phase.inner_learning_rate]
+    changes = [_change(outcomes, "support"), _change(outcomes, "query")]
+    state.log.append([iteration, *report, *rates, *changes, *compared])
     if iteration in s.snapshots:
         state.snapshots[iteration] = _copy(state.theta)
 
 
+def _change(outcomes: list[Outcome], batch: str) -> float:
+    """Mean over styles of a loss after the inner steps over that before, less 1."""
+    pairs = [getattr(outcome, batch) for outcome in outcomes]
+    known = [after / before - 1 for before, after in filter(None, pairs)]
+    return sum(known) / len(known) if known else float("nan")
+
+
 def training(
-    settings: MetaTraining, images: Images, loss: PerceptualLoss, *, folder: Path | None = None
+    settings: MetaTraining,
+    images: Images,
+    loss: PerceptualLoss,
+    *,
+    start: TransformerNet | None = None,
+    folder: Path | None = None,
 ) -> Iterator[State]:
     """Minimise the outer loss by Adam, going on from a state where there is one.
 
@@ -138,6 +148,7 @@ def training(
     weights of one without a break.
 
     Args:
+        start: the network to begin with; None: a random one.
         folder: see `cache.cache_folder`; the state is written there every `checkpoint_minutes`
             and at the end. None: none is.
 
@@ -145,8 +156,8 @@ def training(
         The state as it was found, and after each iteration; always the same object.
     """
     s = settings
-    state, computed = new_state(s, loss.device), loss.to_precision(s.precision)
-    file = folder / key(s, images, loss) / "state.safetensors" if folder else None
+    state, computed = new_state(s, loss.device, start), loss.to_precision(s.precision)
+    file = folder / key(s, images, loss, start) / "state.safetensors" if folder else None
     if file and file.is_file():
         load(file, state)
     yield state
@@ -163,10 +174,10 @@ def training(
 
 
 def meta_train(
-    settings: MetaTraining, images: Images, loss: PerceptualLoss, *, folder: Path | None = None
+    settings: MetaTraining, images: Images, loss: PerceptualLoss, **options: Any
 ) -> Result:
     """The result of `training`."""
-    for state in training(settings, images, loss, folder=folder):
+    for state in training(settings, images, loss, **options):
         last = state
     return result(last)
 
@@ -179,12 +190,17 @@ def result(state: State) -> Result:
     return Result(network, log, state.snapshots, state.seconds)
 
 
-def key(settings: MetaTraining, images: Images, loss: PerceptualLoss) -> str:
-    """Name of a run's state: its settings, images, VGG and the code that computes it."""
+def key(
+    settings: MetaTraining,
+    images: Images,
+    loss: PerceptualLoss,
+    start: TransformerNet | None = None,
+) -> str:
+    """Name of a run's state: its settings, images, VGG, start and the code that computes it."""
     # How often the state is saved does not change the result.
     shared = settings.changed(checkpoint_minutes=0.0)
     files = [list(group) for group in images]
-    decides = [shared, loss.settings, files, loss.vgg, loss.device.type]
+    decides = [shared, loss.settings, files, loss.vgg, loss.device.type, start]
     return cache.key(*decides, by=[__name__])
 
 
