@@ -17,8 +17,8 @@ from metastyle.files import replacing
 
 log = logging.getLogger(__name__)
 
-# What Pillow may read: of its other formats one is a program that it hands to an interpreter.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
+# What Pillow may read (MPO is a JPEG to it): of its other formats one is a program that it hands to an interpreter.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 WRITTEN = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # suffixes
 SUFFIXES = WRITTEN | {".gif", ".avif"}
 MIN_SIDE = 16  # relu5_1 of VGG-16 halves the image four times

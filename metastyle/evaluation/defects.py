@@ -1,4 +1,4 @@
-"""Defects of renderings that no loss here sees: saturated patches, and hatching.
+"""Defects of renderings that no loss here sees: saturated patches, stray colours, hatching.
 
 Hatching is what in an image keeps step with the grid of the network's upsampling. The network
 halves the image twice and doubles it twice by repeating values. Its smallest layers
@@ -7,10 +7,16 @@ is laid out by the convolutions behind the doublings, and what these do alike in
 as a grid of four pixels.
 """
 
+import numpy as np
 import torch
+from scipy.spatial import cKDTree
+from skimage.color import rgb2lab
 from torch import Tensor
 from torch.nn import functional as F
 
+from metastyle.core.images import resize
+
+STRAY, STRAY_SIDE = 12.0, 96  # a distance in CIE Lab; pixels
 PERIOD = 4  # pixels
 BORDER = 16  # pixels left out, since padding disturbs them
 BLUR = 2.5  # pixels, deviation of the blur that is subtracted
@@ -87,3 +93,20 @@ def saturated_patches(outputs: Tensor, photos: Tensor, side: int = 8) -> Tensor:
         return F.max_pool2d(free, side, stride=1) == 0
 
     return (whole(outputs) & ~whole(photos)).float().mean()
+
+
+def stray_share(output: Tensor, photo: Tensor, painting: Tensor, limit: float = STRAY) -> float:
+    """Share of an image's pixels whose colour is far from every colour of its photo and painting.
+
+    Images are scaled down first (STRAY_SIDE pixels on the shorter side), so that single pixels and
+    fine mixtures do not count. Distances are those of CIE Lab (Delta E 1976).
+
+    Args:
+        output, photo, painting: RGB in [0, 1], (1, 3, H, W), any sizes.
+        limit: a distance beyond which a colour is neither's.
+    """
+    colours = [rgb2lab(resize(x, STRAY_SIDE)[0].clamp(0, 1).permute(1, 2, 0).cpu().numpy())
+               for x in (output, photo, painting)]  # fmt: skip
+    found, *given = (lab.reshape(-1, 3) for lab in colours)
+    distance, _ = cKDTree(np.concatenate(given)).query(found)
+    return float((distance > limit).mean())
