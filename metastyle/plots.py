@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import cycle
-
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
@@ -123,12 +123,14 @@ def curves(
     smooth: int = 1,
     linear: Sequence[str] = (),
     marker: str | None = None,
+    marks: Mapping[str, float] | None = None,
 ) -> Figure:
     """One panel per column of `ys`, one line per table.
 
     Args:
         smooth: width of the running median drawn over the raw values; 1 draws the values.
         linear: columns whose vertical axis is not logarithmic.
+        marks: places on the horizontal axis, by what is written beside an upright line there.
     """
     figure, axes = subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8))
     lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=plt.get_cmap("tab10").colors)
@@ -142,11 +144,14 @@ def curves(
             else:
                 axis.plot(table[x], table[y], lw=1.3, marker=marker, ms=3, label=label)
         if y not in linear:
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-            decades = np.ptp(np.log10(axis.get_ylim()))
-            axis.yaxis.set_minor_formatter("{x:g}" if decades < 2 else NullFormatter())
+            _logarithmic(axis)
+        for label, place in (marks or {}).items():
+            axis.axvline(place, color="k", lw=0.7, ls="--")
+            at, transform = (place, 0.98), axis.get_xaxis_transform()
+            axis.annotate(
+                label, at, (-2, 0), transform, "offset points",
+                rotation=90, ha="right", va="top", fontsize=6.5,
+            )  # fmt: skip
         axis.set_xlabel(x)
         axis.set_title(y.replace("_", " "), fontsize=9)
         axis.grid(alpha=0.25)
@@ -154,6 +159,39 @@ def curves(
         axes[0][-1].legend(fontsize=6.5, bbox_to_anchor=(1, 1), loc="upper left")
     figure.tight_layout()
     return figure
+
+
+def means(tables: Mapping[str, pd.DataFrame], x: str, ys: Sequence[str]) -> Figure:
+    """One panel per column of `ys`; for each table its rows as dots, and a line through their
+    means where `x` is equal. In the first panel the table's name stands at the line's end. The
+    vertical axis is logarithmic."""
+    figure, axes = subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8))
+    for axis, y in zip(axes[0], ys, strict=True):
+        for k, (label, table) in enumerate(tables.items()):
+            mean = table.groupby(x)[y].mean()
+            axis.plot(mean.index, mean, lw=1.4, color=f"C{k}")
+            axis.plot(table[x], table[y], "o", ms=3, alpha=0.6, color=f"C{k}")
+            if axis is axes[0][0]:
+                end = mean.index[-1], mean.iloc[-1]
+                style = {"va": "center", "fontsize": 7, "color": f"C{k}"}
+                axis.annotate(label, end, (6, 0), textcoords="offset points", **style)
+        _logarithmic(axis)
+        axis.locator_params(axis="x", nbins=4)
+        axis.set_xlabel(x)
+        axis.set_title(y, fontsize=9)
+        axis.grid(alpha=0.25)
+    axes[0][0].set_xlim(right=1.35 * axes[0][0].get_xlim()[1])
+    figure.tight_layout()
+    return figure
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Make the vertical axis logarithmic, with as many numbers as its decades need."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    decades = np.ptp(np.log10(axis.get_ylim()))
+    axis.yaxis.set_minor_formatter("{x:g}" if decades < 2 else NullFormatter())
 
 
 def timings(table: Mapping[str, Mapping[int, Timing]]) -> Figure:
@@ -241,12 +279,46 @@ def quartile_bands(
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, 2, 3, 5, 7)))
         axis.yaxis.set_minor_formatter("{x:g}")
-        ticks = sorted(set(TICKS) & set().union(*(t[x] for t in tables.values())))
+        found = set().union(*(t[x] for t in tables.values()))
+        ticks = sorted(found if len(found) < 7 else found & set(TICKS))
         axis.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
         axis.tick_params(axis="y", which="both", labelsize=7)
         axis.set_xlabel(x, fontsize=8)
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.25)
     axes[0][-1].legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+def frontier(
+    points: pd.DataFrame, edge: pd.DataFrame, shown: Sequence[str], marks: Mapping[str, float]
+) -> Figure:
+    """Loss over the paper recipe's against seconds, both logarithmic: a line per recipe, grey but
+    for those shown, and black steps that join the edge.
+
+    Args:
+        points, edge: columns recipe, seconds, ratio.
+        marks: seconds drawn as upright lines, by label.
+    """
+    figure, ((axis,),) = subplots(figsize=(9.0, 4.6))
+    for name, rows in points.groupby("recipe", sort=False):
+        style = {"color": "0.8", "lw": 0.6, "zorder": 1}
+        if name in shown:
+            style = {"color": f"C{shown.index(name)}", "lw": 1.2, "label": name}
+        axis.plot(rows["seconds"], rows["ratio"], marker="o", ms=3, **style)
+    axis.step(edge["seconds"], edge["ratio"], where="post", color="k", lw=1.2, label="frontier")
+    axis.axhline(1, color="k", lw=0.6, ls=":")
+    for label, seconds in marks.items():
+        axis.axvline(seconds, color="k", lw=0.6, ls="--")
+        place = {"xycoords": axis.get_xaxis_transform(), "textcoords": "offset points"}
+        axis.annotate(label, (seconds, 0.98), (-9, 0), rotation=90, va="top", fontsize=7, **place)
+    axis.set(xlabel="seconds", ylabel="loss over the paper recipe's", xscale="log", yscale="log")
+    for side, subs in ((axis.xaxis, (1, 2, 5)), (axis.yaxis, (1, 1.2, 1.5, 2, 3, 5))):
+        side.set_major_locator(LogLocator(subs=subs))
+        side.set_major_formatter("{x:g}")
+        side.set_minor_formatter(NullFormatter())
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=7)
     figure.tight_layout()
     return figure
