@@ -2,15 +2,16 @@
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+import yaml
+from conftest import SMOKE
 from test_images import bad_files, pattern
 
+from metastyle.config import InputError, Project
 from metastyle.core import splits
-from metastyle.config import InputError
 
 
-def test_splits_of_the_sample_data(data):
-    table = splits.make(data, ROOT)
+def test_splits_of_the_sample_data(project):
+    table = splits.make(project)
     artworks = table[table["side"] == "artwork"]
     assert artworks["split"].value_counts().to_dict() == {
         "train": 40, "held_out": 14, "validation": 5,
@@ -48,7 +49,7 @@ def test_rule_does_not_depend_on_order_and_splits_whole_artists():
     assert (backwards == split).all()
 
 
-def test_any_folder_replaces_a_side(data, tmp_path, caplog):
+def test_any_folder_replaces_a_side(tmp_path, caplog):
     (tmp_path / "photos").mkdir()
     for k in range(8):
         folder = tmp_path / "art" / f"genre{k % 3}"
@@ -57,26 +58,44 @@ def test_any_folder_replaces_a_side(data, tmp_path, caplog):
         pattern().rotate(k).save(tmp_path / "photos" / f"{k}.png")
     bad_files(tmp_path / "art" / "bad")
     (tmp_path / "art" / "bad" / "whole.jpg").unlink()
-    mine = data.model_copy(
-        update={
-            "photos": tmp_path / "photos",
-            "artworks": tmp_path / "art",
-            "photo_split": splits.PhotoSplit(held_out=2, validation=1),
-            "artwork_split": data.artwork_split.model_copy(update={"held_out": 3, "validation": 1}),
-        }
-    )
-    table = splits.make(mine, ROOT)
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "sources.csv").write_text("file,kind,title,author\n")
+
+    def changed(**data):
+        mine = {
+            "photos": "photos",
+            "artworks": "art",
+            "sources": "sources.csv",
+            "photo_split": {"held_out": 2, "validation": 1},
+            "artwork_split": {
+                "held_out": 3, "held_out_historical": 3, "validation": 1,
+                "validation_historical": 1,
+            },
+        }  # fmt: skip
+        values = {"extends": str(SMOKE), "data": mine | data}
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+        return Project(tmp_path / "params.yaml")
+
+    project = changed()
+    with pytest.raises(InputError, match=r"splits\.csv: no split table"):
+        splits.read(project)
+    table = splits.make(project)
     assert table.groupby("side").size().to_dict() == {"artwork": 8, "photo": 8}
     assert "truncated.jpg" in caplog.text
     splits.write(table, tmp_path / "splits.csv")
-    sets = splits.read(tmp_path / "splits.csv", mine, ROOT)
-    assert len(sets["artwork/train"]) == 4 and all(f.is_file() for f in sets["artwork/train"])
-    assert not set(sets["photo/inner"]) & set(sets["photo/outer"])
+    sets = splits.read(project, tmp_path / "splits.csv")
+    assert [len(files) for files in sets.artworks] == [4, 1, 3]
+    assert [len(files) for files in sets.photos] == [2, 3, 1, 2]
+    assert all(file.is_file() for side in sets for files in side for file in files)
+    assert sets.photos.train == sets.photos.inner + sets.photos.outer
+    assert not set(sets.photos.inner) & set(sets.photos.outer)
+    listed = splits.listed(project, tmp_path / "splits.csv")
+    assert listed["split"][sets.artworks.held_out].tolist() == ["held_out"] * 3
 
-    for update, message in (
-        ({"photo_split": data.photo_split}, "data.photos: 8 photos are too few"),
-        ({"artwork_split": data.artwork_split}, "data.artwork_split: only 8 of 14"),
-        ({"sources": tmp_path / "none.csv"}, "none.csv: no such file"),
+    for data, message in (
+        ({"photo_split": {}}, "data.photos: 8 photos are too few"),
+        ({"artwork_split": {}}, "data.artwork_split: only 8 of 14"),
+        ({"sources": "none.csv"}, "none.csv: no such file"),
     ):
         with pytest.raises(InputError, match=message):
-            splits.make(mine.model_copy(update=update), ROOT)
+            splits.make(changed(**data))
