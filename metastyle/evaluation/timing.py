@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from metastyle.evaluation.statistics import number
 from metastyle.files import replacing
 
 
@@ -29,9 +30,8 @@ class Timing(NamedTuple):
     high: float
     repeats: int
 
-    def scaled(self, factor: float) -> "Timing":
-        """The time of `factor` such calls, extrapolated."""
-        return Timing(self.median * factor, self.low * factor, self.high * factor, self.repeats)
+    def __str__(self) -> str:
+        return f"{number(self.median)} [{number(self.low)}, {number(self.high)}]"
 
     def over(self, other: "Timing") -> "Timing":
         """Ratio of the medians, and the range from quartile over opposite quartile."""
@@ -47,24 +47,6 @@ def summary(seconds: Sequence[float]) -> Timing:
     """Median and quartiles of repeats."""
     low, median, high = np.quantile(seconds, [0.25, 0.5, 0.75])
     return Timing(float(median), float(low), float(high), len(seconds))
-
-
-def measure(call: Callable[[], object], *, budget: float, repeats: tuple[int, int]) -> Timing:
-    """Time a call.
-
-    One call warms up and is not counted. Then at least `repeats[0]` calls, and more until
-    `budget` seconds are spent or `repeats[1]` calls are made.
-    """
-    call()
-    seconds: list[float] = []
-    least, most = repeats
-    while len(seconds) < least or (sum(seconds) < budget and len(seconds) < most):
-        _synchronise()
-        start = time.perf_counter()
-        call()
-        _synchronise()
-        seconds.append(time.perf_counter() - start)
-    return summary(seconds)
 
 
 class Stopwatch:
