@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from IPython.display import Markdown
 
 from metastyle.config import Project
-from metastyle.evaluation import claims
+from metastyle.evaluation.claims import Row, sentences, write
 from metastyle.evaluation.timing import versions
 
 
@@ -18,6 +18,6 @@ def begin(params: str) -> Project:
     return Project(params)
 
 
-def report(project: Project, chapter: str, rows: Sequence[claims.Row]) -> Markdown:
+def report(project: Project, chapter: str, rows: Sequence[Row]) -> Markdown:
     """Write a chapter's claims, and show them as sentences."""
-    return Markdown(claims.sentences(claims.write(project, chapter, rows)))
+    return Markdown(sentences(write(project, chapter, rows)))
