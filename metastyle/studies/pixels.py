@@ -1,7 +1,9 @@
 """Chapter 8, figure 7: pixels optimised from the photo, from its style-neutral rendering, and from
 noise (claim C7)."""
 
+import inspect
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -14,7 +16,7 @@ from tqdm import tqdm
 
 from metastyle import plots
 from metastyle.config import ImageSide, Project, Section
-from metastyle.core import cache, crops, images, splits
+from metastyle.core import cache, code, crops, images, splits
 from metastyle.core.checkpoint import load_neutral
 from metastyle.core.losses import PerceptualLoss, load_loss
 from metastyle.core.network import stylise
@@ -117,8 +119,10 @@ def optimise(
 
     file = None
     if folder:
-        decides = [start, photo, style, loss.vgg, loss.settings]
-        decides += [settings.steps, settings.learning_rate]
+        # Of this module only what computes: a change of a figure makes nothing again.
+        computed = code.executed(inspect.getsource(optimise))
+        decides = [start, photo, style, loss.vgg, loss.settings, settings.steps]
+        decides += [settings.learning_rate, computed]
         name = cache.key("pixels", *decides, by=["metastyle.core.losses"])
         file = folder / "tensors" / f"{name}.safetensors"
     kept = cache.kept_tensors(file, compute)
@@ -169,36 +173,41 @@ def figure(run: Run) -> Figure:
 def ratios(run: Run) -> pd.DataFrame:
     """Median over the pairs of the loss over that from the style-neutral rendering, an interval
     per start and count; above 1 the rendering is ahead."""
-    table = run.losses.rename(columns={"step": "update"})
-    over = {"run": ["pair", "artist"], "over": ["artist"]}
-    return curves.ratios(table, "neutral", run.settings.compare_at, **over)
+    return _compared(curves.ratios, run)
+
+
+def needed(run: Run) -> pd.DataFrame:
+    """Steps to the losses from the rendering after `compare_at` steps, a `curves.Needed` per
+    start and count."""
+    return _compared(curves.needed, run)
+
+
+def _compared(compare: Callable[..., pd.DataFrame], run: Run) -> pd.DataFrame:
+    table, counts = run.losses.rename(columns={"step": "update"}), run.settings.compare_at
+    found = compare(table, "neutral", counts, run=["pair", "artist"], over=["artist"])
+    return found.rename_axis(columns="steps")
 
 
 def judge(run: Run) -> list[claims.Row]:
     """C7 by `RULE`, and how long the photo needs for the rendering's losses."""
     intervals, counts = ratios(run), run.settings.compare_at
-    good = curves.ahead(intervals, ["content"])
-    told = f"{len(run.pairs)} pairs by {run.losses['artist'].nunique()} artists."
-    if good and len(good) < len(counts):
-        told = f"Ahead after {', '.join(map(str, good))} steps. " + told
-    rows = [
-        claims.row(
-            "C7", f"loss from the photo over that from the style-neutral rendering, step {count}",
-            intervals.at["content", count], rule=RULE if count == counts[-1] else "",
-            paper="above 1" if count == counts[-1] else None,
-            verdict=claims.graded(len(good), len(counts)) if count == counts[-1] else "measured",
-            note=told if count == counts[-1] else "",
-        )
-        for count in counts
-    ]  # fmt: skip
-    table = run.losses.rename(columns={"step": "update"})
-    caught = curves.catch_up(table, "neutral", counts, run=["pair", "artist"])
+    ahead = curves.ahead(intervals, ["content"])
+    verdict = claims.row(
+        "C7",
+        "steps after which the style-neutral rendering is ahead of the photo",
+        ", ".join(map(str, ahead)) or "none",
+        rule=RULE,
+        paper="ahead, for one pair",
+        verdict=claims.graded(len(ahead), len(counts)),
+        note=f"{len(run.pairs)} pairs with paintings by {run.losses['artist'].nunique()} artists.",
+    )
+    rows = [verdict]
     for count in counts:
-        reached = caught[(caught["start"] == "content") & (caught["count"] == count)]
-        needed = curves.censored_median(reached, run.settings.steps, ["artist"])
+        quantity = f"loss from the photo over that from the style-neutral rendering, step {count}"
+        rows.append(claims.row("C7", quantity, intervals.at["content", count]))
+    for count, found in needed(run).loc["content"].items():
         quantity = f"steps from the photo to the loss of the rendering after {count}"
-        beyond = "More than were made." if needed.value >= run.settings.steps else ""
-        rows.append(claims.row("C7", quantity, needed, note=beyond))
+        rows.append(claims.row("C7", quantity, found.median, note=found.told()))
     return rows
 
 
