@@ -178,7 +178,7 @@ def test_the_verdict_on_flicker(project, monkeypatch, network, of_gatys, verdict
         columns=["name", "noise", "pixels per frame", "photo", "error"],
     )
     titles = {"net": "A painting"}
-    run = study.Run(settings, RATE, {}, titles, whole, few, {}, [{}] * 3, known)
+    run = study.Run(settings, RATE, {}, titles, whole, few, [], [{}] * 3, known)
     rows = {row.quantity: row for row in study.judge(run)}
     first, *_ = rows.values()
     assert (first.verdict, first.rule) == (verdict, study.RULE)
@@ -193,7 +193,7 @@ def test_footage_without_a_still_pixel_has_no_still_error(project, monkeypatch):
     monkeypatch.setattr(statistics, "DRAWS", 20)
     settings = study.Video.read(project, "video")
     table = flickers(source=0.01, net=0.02, Gatys=0.03).assign(still=float("nan"))
-    run = study.Run(settings, RATE, {}, {}, table, table, {}, [], table)
-    found = study.measures(run)["few"]
+    run = study.Run(settings, RATE, {}, {}, table, table, [], [], table)
+    _, found = study.measures(run).values()
     assert found.at["net", "warp"].value == pytest.approx(0.02)
     assert found.at["net", "still"] == study.UNKNOWN

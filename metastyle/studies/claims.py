@@ -56,18 +56,11 @@ CLAIMS = {
     "C9": Claim("the bilevel formulation is what makes the difference", "ablations"),
 }
 NOTEBOOKS = {  # by file of claims
-    "table1": "06_table1",
-    "adapt": "03_adapt_chapter",
-    "starts": "07_starts_chapter",
-    "comparison": "05_comparison",
-    "interpolation": "09_interpolation",
-    "pixels": "08_pixels",
-    "video": "10_video",
-    "ablations": "11_ablations_chapter",
-    "meta_train": "02_meta_train_chapter",
-    "gallery": "04_gallery",
-    "baselines": "12_baselines",
-}
+    "table1": "06_table1", "adapt": "03_adapt_chapter", "starts": "07_starts_chapter",
+    "comparison": "05_comparison", "interpolation": "09_interpolation", "pixels": "08_pixels",
+    "video": "10_video", "ablations": "11_ablations_chapter",
+    "meta_train": "02_meta_train_chapter", "gallery": "04_gallery", "baselines": "12_baselines",
+}  # fmt: skip
 
 Found = dict[str, list[claims.Row]]  # by chapter, C1's first; what has not been run is left out
 

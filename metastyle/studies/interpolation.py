@@ -1,7 +1,7 @@
 """Chapter 9, figure 5a: blends of adapted networks, and how smooth they are (claim C6)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -241,27 +241,21 @@ def measures(run: Run) -> pd.DataFrame:
     groups = run.walks.groupby(["line", "kind", "photo"], sort=False)
     found = {key: smoothness(walk, LINES[key[0]]) for key, walk in groups}
     table = pd.DataFrame(found).T.rename_axis(["line", "kind", "photo"]).reset_index()
-    return pd.DataFrame(
-        {
-            group: {name: bootstrap(rows, name, ["photo"]) for name in QUANTITIES}
-            for group, rows in table.groupby(["line", "kind"], sort=False)
-        }
-    ).T
+    return _means(table, ["line", "kind"], QUANTITIES)
 
 
 def middle(run: Run) -> pd.DataFrame:
     """Style losses half way between two styles, likewise; by kind and painting."""
     at = np.unique(run.walks["λ"])[(run.settings.measured_steps + 1) // 2]
     half = run.walks[(run.walks["line"] == "two styles") & (run.walks["λ"] == at)]
-    return pd.DataFrame(
-        {
-            kind: {
-                title: bootstrap(rows, name, ["photo"])
-                for title, name in zip(run.titles, LINES["two styles"], strict=False)
-            }
-            for kind, rows in half.groupby("kind", sort=False)
-        }
-    ).T
+    names = LINES["two styles"]
+    return _means(half, "kind", names).set_axis(run.titles[: len(names)], axis=1)
+
+
+def _means(table: pd.DataFrame, by: str | list[str], columns: Iterable[str]) -> pd.DataFrame:
+    groups = table.groupby(by, sort=False)
+    found = {k: [bootstrap(rows, name, ["photo"]) for name in columns] for k, rows in groups}
+    return pd.DataFrame({k: pd.Series(row, [*columns]) for k, row in found.items()}).T
 
 
 def judge(run: Run) -> list[claims.Row]:

@@ -74,8 +74,8 @@ class Run(NamedTuple):
 
     clips: the written files by network; titles: of the paintings, likewise. whole, few:
     `flicker.errors` of the clip, and of the shown frames with Gatys. shown: those frames of the
-    clip by number; small: the same with Gatys. known: errors under exact motion, columns name,
-    noise, pixels per frame, photo, error.
+    clip; small: the same with Gatys. known: errors under exact motion, columns name, noise,
+    pixels per frame, photo, error.
     """
 
     settings: Video
@@ -84,7 +84,7 @@ class Run(NamedTuple):
     titles: dict[str, str]
     whole: pd.DataFrame
     few: pd.DataFrame
-    shown: dict[int, Pictures]
+    shown: list[Pictures]
     small: list[Pictures]
     known: pd.DataFrame
 
@@ -103,13 +103,13 @@ def run(project: Project) -> Run:
     clip = video.describe(source)
     frames = islice(video.frames(source, settings.height), settings.frames)
     frames = tqdm(frames, total=settings.frames or clip.length, unit="frame", mininterval=5)
-    shown: dict[int, Pictures] = {}
     with ExitStack() as stack:
         write = {k: stack.enter_context(video.writer(f, clip.rate)) for k, f in clips.items()}
-        through = _written(_stylised(frames, networks), write, range(first, first + count), shown)
-        whole = flicker.errors(through, "source")
-    frames = islice(video.frames(source, settings.gatys_height), first, first + count)
-    small = list(_stylised(frames, networks))
+        whole = flicker.errors(_written(_stylised(frames, networks), write), "source")
+    shown, small = (
+        list(_stylised(islice(video.frames(source, height), first, first + count), networks))
+        for height in (settings.height, settings.gatys_height)
+    )
     _add_gatys(small, next(iter(paintings.values())), project, settings.gatys_updates)
     few = flicker.errors(small, "source")
     known = _panned(splits.read(project).photos.held_out, networks, settings.pan)
@@ -126,18 +126,10 @@ def _stylised(frames: Iterable[Tensor], networks: Mapping[str, nn.Module]) -> It
         yield {"source": frame, **{k: stylise(n, frame).cpu() for k, n in networks.items()}}
 
 
-def _written(
-    frames: Iterable[Pictures],
-    write: Mapping[str, Callable[[Tensor], None]],
-    wanted: range,
-    kept: dict[int, Pictures],
-) -> Iterator[Pictures]:
-    """The frames, each written on its way; those that are wanted are kept."""
-    for number, pictures in enumerate(frames):
+def _written(frames: Iterable[Pictures], write: Mapping[str, Callable]) -> Iterator[Pictures]:
+    for pictures in frames:
         for name, append in write.items():
             append(pictures[name])
-        if number in wanted:
-            kept[number] = pictures
         yield pictures
 
 
@@ -181,9 +173,9 @@ def clips(project: Project, run: Run) -> Markdown:
 def strips(run: Run) -> Figure:
     """The consecutive frames, a row per picture."""
     height, width = run.small[0]["source"].shape[-2:]
-    rows = [[frame[name] for frame in run.shown.values()] for name in ("source", *run.titles)]
+    rows = [[frame[name] for frame in run.shown] for name in ("source", *run.titles)]
     rows.append([frame["Gatys"] for frame in run.small])
-    columns = [f"frame {k}" for k in run.shown]
+    columns = [f"frame {run.settings.shown[0] + k}" for k in range(len(run.shown))]
     labels = ["source", *run.titles.values(), f"Gatys, {height} px"]
     return plots.grid(rows, columns=columns, labels=labels, cell=2.4, shape=height / width)
 
@@ -219,19 +211,17 @@ def _summary(table: pd.DataFrame, length: int) -> pd.DataFrame:
 
 
 def measures(run: Run) -> dict[str, pd.DataFrame]:
-    """`whole`, of the clip, half seconds drawn anew; `few`, of the frames that Gatys has, single
-    pairs of frames drawn anew."""
-    half = max(1, round(run.rate / 2))
-    return {"whole": _summary(run.whole, half), "few": _summary(run.few, 1)}
+    """Of the clip, half seconds drawn anew; of the frames that Gatys has, single pairs drawn."""
+    few = f"{len(run.small)} frames, {run.settings.gatys_height} px"
+    return {
+        f"whole clip, {run.settings.height} px": _summary(run.whole, max(1, round(run.rate / 2))),
+        few: _summary(run.few, 1),
+    }
 
 
 def table(run: Run) -> pd.DataFrame:
     """`measures` as text, with the paintings' titles."""
-    found = measures(run)
-    whole = f"whole clip, {run.settings.height} px"
-    few = f"{len(run.small)} frames, {run.settings.gatys_height} px"
-    parts = {whole: found["whole"], few: found["few"]}
-    return pd.concat(parts).map(str).rename(index=run.titles)
+    return pd.concat(measures(run)).map(str).rename(index=run.titles)
 
 
 def exact_motion(run: Run) -> pd.DataFrame:
@@ -245,8 +235,8 @@ def exact_motion(run: Run) -> pd.DataFrame:
 
 def judge(run: Run) -> list[claims.Row]:
     """C8 by `RULE`, on the row of the largest ratio; what it is made of, and the moving camera."""
-    found = measures(run)
-    whole, few = found["whole"], found["few"].map(lambda interval: interval.value)
+    whole, few = measures(run).values()
+    few = few.map(lambda interval: interval.value)
     first = next(iter(run.titles))
     over_gatys = few.loc[first] / few.loc["Gatys"]
     exact = all(whole.at[name, "times source"].low <= 1 for name in run.titles)
