@@ -18,30 +18,39 @@ def settings(project):
     return pixels.Pixels.read(project, "pixels")
 
 
-def test_losses_are_those_of_pictures_from_the_start_to_the_last(loss, settings, tmp_path):
+def test_losses_are_those_of_pictures_from_the_start_to_the_last(loss, settings):
     photo, style = uniform(0), uniform(1, 40)
     start = (uniform(2) > 0.5).float()  # black and white: a step leaves the range
-    inputs = start, photo, style, loss, settings
-    image, curve = pixels.optimise(*inputs)
+    found = pixels.optimise(start, photo, style, loss, settings)
+    image, losses = found["image"].detach(), found["losses"].tolist()
     targets = loss.content(photo), loss.style(style)
-    assert curve["step"].tolist() == list(range(settings.steps + 1))
-    for picture, found in ((start, curve["loss"].iloc[0]), (image, curve["loss"].iloc[-1])):
-        assert loss(picture, *targets).total.item() == pytest.approx(found, rel=1e-5)
-    assert curve["loss"].is_monotonic_decreasing
+    assert len(losses) == settings.steps + 1 and losses == sorted(losses, reverse=True)
+    for picture, value in ((start, losses[0]), (image, losses[-1])):
+        assert loss(picture, *targets).total.item() == pytest.approx(value, rel=1e-5)
     assert image.min() >= 0 and image.max() <= 1
     assert 0 < (image - start).abs().max() <= 1.1 * settings.steps * settings.learning_rate
 
-    for _ in range(2):  # computed and read back
-        kept_image, kept_curve = pixels.optimise(*inputs, folder=tmp_path)
-        assert torch.equal(kept_image, image)
-        pd.testing.assert_frame_equal(kept_curve, curve)
-    (file,) = (tmp_path / "tensors").iterdir()
-    pixels.optimise(start, photo, style, loss, settings.changed(size=64), folder=tmp_path)
-    assert [*(tmp_path / "tensors").iterdir()] == [file]  # nothing that it did not use counts
-    pixels.optimise(
-        start, photo, style, loss, settings.changed(learning_rate=0.01), folder=tmp_path
-    )
-    assert len([*(tmp_path / "tensors").iterdir()]) == 2
+
+def test_an_optimisation_is_kept_under_what_decides_it(loss, settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("METASTYLE_CACHE", str(tmp_path))
+    settings = settings.changed(steps=1, compare_at=[1])
+    given = uniform(2), uniform(0), uniform(1), loss
+    first, again = (pixels.kept(*given, settings) for _ in range(2))
+    made = pixels.optimise(*given, settings)
+    for found in (first, again):
+        assert torch.equal(found["image"], made["image"])
+        assert torch.equal(found["losses"], made["losses"])
+
+    def files():
+        return len([*(tmp_path / "tensors").iterdir()])
+
+    pixels.kept(*given, settings.changed(pairs=1, size=64))  # of no use to it
+    assert files() == 1
+    pixels.kept(*given, settings.changed(learning_rate=0.01))
+    assert files() == 2
+    monkeypatch.setattr(pixels.inspect, "getsource", lambda _: "other = 1")
+    pixels.kept(*given, settings)
+    assert files() == 3
 
 
 def test_three_starts_of_the_photos_shape_and_range():
@@ -66,8 +75,7 @@ def test_the_verdict_follows_the_rule(settings, ahead_until, verdict, steps):
          "loss": (k + 1) * (8 - step) * (2 if start == "content" and step <= ahead_until else 1)}
         for k in range(3) for start in ("content", "neutral", "noise") for step in range(4)
     ]  # fmt: skip
-    pairs = [pixels.Pair(uniform(0), uniform(1), {}, {})] * 3
-    judged, *measured = pixels.judge(pixels.Run(settings, pairs, pd.DataFrame(rows)))
+    judged, *measured = pixels.judge(pixels.Run(settings, [{}] * 3, pd.DataFrame(rows)))
     assert (judged.verdict, judged.ours) == (verdict, steps)
     assert judged.rule == pixels.RULE and "3 pairs with paintings by 3 artists" in judged.note
     assert [row.ours for row in measured[:2]] == [1 + (ahead_until >= 1), 1 + (ahead_until >= 3)]

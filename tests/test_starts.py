@@ -54,7 +54,8 @@ def test_a_run_that_goes_on_begins_like_one_that_stops(sets, context, plan, tmp_
     short, long = (
         starts.recipe(name, 0, context.adaptation, plan) for name in ("painting", "scratch")
     )
-    on = starts.learn(start, artwork, photos, context, long, plan, folder=tmp_path)
+    monkeypatch.setenv("METASTYLE_CACHE", str(tmp_path))
+    on = starts.learn(start, artwork, photos, context, long, plan)
     off, renders = starts.learning_curve(start, artwork, photos, context, short, plan)
     assert on["update"].unique().tolist() == [0, 2, 3]
     pd.testing.assert_frame_equal(on[on["update"] <= 2], off)
@@ -73,15 +74,15 @@ def test_a_run_that_goes_on_begins_like_one_that_stops(sets, context, plan, tmp_
             assert means.loc[update, name] == pytest.approx(expected[name], rel=1e-5)
 
     monkeypatch.setattr(starts.adapt, "adapt_steps", None)  # what is kept is not computed again
-    kept = starts.learn(start, artwork, photos, context, long, plan, folder=tmp_path)
+    kept = starts.learn(start, artwork, photos, context, long, plan)
     pd.testing.assert_frame_equal(kept, on)
 
 
 def test_where_each_start_begins(sets, context, plan, tmp_path, monkeypatch):
+    monkeypatch.setenv("METASTYLE_CACHE", str(tmp_path))
+
     def weights(name, seed):
-        network = starts.initial_network(
-            name, seed, sets.artworks.train, context, plan, folder=tmp_path
-        )
+        network = starts.initial_network(name, seed, sets.artworks.train, context, plan)
         return torch.nn.utils.parameters_to_vector(network.parameters()).detach()
 
     names = ("metastyle", "scratch", "painting", "autoencoder")

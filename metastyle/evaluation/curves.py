@@ -12,14 +12,11 @@ import pandas as pd
 
 from metastyle.evaluation.statistics import Interval, bootstrap, weighted_median
 
+Names = Sequence[str]  # of columns
+
 
 def ratios(
-    curves: pd.DataFrame,
-    reference: str,
-    counts: Sequence[int],
-    *,
-    run: Sequence[str],
-    over: Sequence[str],
+    curves: pd.DataFrame, reference: str, counts: Sequence[int], *, run: Names, over: Names
 ) -> pd.DataFrame:
     """Median over the runs of a start's loss over the reference's in the same run, by the number
     of updates.
@@ -80,12 +77,7 @@ class Needed(NamedTuple):
 
 
 def needed(
-    curves: pd.DataFrame,
-    reference: str,
-    counts: Sequence[int],
-    *,
-    run: Sequence[str],
-    over: Sequence[str],
+    curves: pd.DataFrame, reference: str, counts: Sequence[int], *, run: Names, over: Names
 ) -> pd.DataFrame:
     """Updates from each start to the loss that the reference has after `counts` updates.
 
@@ -124,7 +116,7 @@ def first_reach(updates: Sequence[int], losses: Sequence[float], target: float) 
 
 
 def catch_up(
-    curves: pd.DataFrame, reference: str, counts: Sequence[int], *, run: Sequence[str]
+    curves: pd.DataFrame, reference: str, counts: Sequence[int], *, run: Names
 ) -> pd.DataFrame:
     """When each start reaches the loss that the reference has after `counts` updates of the same
     run.
@@ -148,7 +140,7 @@ def catch_up(
     return pd.DataFrame(rows)
 
 
-def censored_median(rows: pd.DataFrame, limit: float, over: Sequence[str]) -> Interval:
+def censored_median(rows: pd.DataFrame, limit: float, over: Names) -> Interval:
     """Median of `reached`, where curves were followed for `limit` updates.
 
     All curves of a start end at the same number of updates, so that the median is known as long as

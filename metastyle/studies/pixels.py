@@ -4,7 +4,6 @@ noise (claim C7)."""
 import inspect
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
 import pandas as pd
@@ -52,21 +51,12 @@ class Pixels(Section):
         return self
 
 
-class Pair(NamedTuple):
-    """A painting and a photo, where the optimisations began, and their images after the last
-    step; by name, (1, 3, H, W) in [0, 1]."""
-
-    painting: Tensor
-    photo: Tensor
-    starts: dict[str, Tensor]
-    images: dict[str, Tensor]
-
-
 class Run(NamedTuple):
-    """The pairs, and the loss at each step: columns pair, artist, start, step, loss."""
+    """Pictures of each pair by name, (1, 3, H, W) in [0, 1], and the loss at each step: columns
+    pair, artist, start, step, loss."""
 
     settings: Pixels
-    pairs: list[Pair]
+    pairs: list[dict[str, Tensor]]
     losses: pd.DataFrame
 
 
@@ -78,14 +68,8 @@ def starts(photo: Tensor, neutral: nn.Module, seed: int) -> dict[str, Tensor]:
 
 
 def optimise(
-    start: Tensor,
-    photo: Tensor,
-    style: Tensor,
-    loss: PerceptualLoss,
-    settings: Pixels,
-    *,
-    folder: Path | None = None,
-) -> tuple[Tensor, pd.DataFrame]:
+    start: Tensor, photo: Tensor, style: Tensor, loss: PerceptualLoss, settings: Pixels
+) -> dict[str, Tensor]:
     """Minimise the perceptual loss of all trainings here over the pixels of an image.
 
     By Adam, not Gatys' L-BFGS: without a line search that overshoots from some starts, and such
@@ -95,65 +79,61 @@ def optimise(
     Args:
         start, photo: RGB in [0, 1], (1, 3, H, W).
         style: likewise, any size.
-        folder: where results are kept, see `cache.cache_folder`.
 
     Returns:
-        The image after the last step, and the loss at each (columns step, from 0, and loss).
+        `image`, after the last step, and `losses`, at each step from 0.
     """
+    content, target = loss.content(photo.to(loss.device)), loss.style(style.to(loss.device))
+    pixels = start.to(loss.device).clone().requires_grad_()
+    optimiser = torch.optim.Adam([pixels], lr=settings.learning_rate)
+    losses = []
+    for step in range(settings.steps + 1):
+        value = loss(pixels, content, target).total
+        losses.append(value.item())
+        if step < settings.steps:
+            (pixels.grad,) = torch.autograd.grad(value, pixels)
+            optimiser.step()
+            with torch.no_grad():
+                pixels.clamp_(0, 1)
+    return {"image": pixels, "losses": torch.tensor(losses, dtype=torch.float64)}
 
-    def compute() -> dict[str, Tensor]:
-        content = loss.content(photo.to(loss.device))
-        target = loss.style(style.to(loss.device))
-        pixels = start.to(loss.device).clone().requires_grad_()
-        optimiser = torch.optim.Adam([pixels], lr=settings.learning_rate)
-        losses = []
-        for step in range(settings.steps + 1):
-            value = loss(pixels, content, target).total
-            losses.append(value.item())
-            if step < settings.steps:
-                (pixels.grad,) = torch.autograd.grad(value, pixels)
-                optimiser.step()
-                with torch.no_grad():
-                    pixels.clamp_(0, 1)
-        return {"image": pixels, "losses": torch.tensor(losses, dtype=torch.float64)}
 
-    file = None
-    if folder:
-        # Of this module only what computes: a change of a figure makes nothing again.
-        computed = code.executed(inspect.getsource(optimise))
-        decides = [start, photo, style, loss.vgg, loss.settings, settings.steps]
-        decides += [settings.learning_rate, computed]
-        name = cache.key("pixels", *decides, by=["metastyle.core.losses"])
-        file = folder / "tensors" / f"{name}.safetensors"
-    kept = cache.kept_tensors(file, compute)
-    losses = kept["losses"].tolist()
-    return kept["image"], pd.DataFrame({"step": range(len(losses)), "loss": losses})
+def kept(
+    start: Tensor, photo: Tensor, style: Tensor, loss: PerceptualLoss, settings: Pixels
+) -> dict[str, Tensor]:
+    """What `optimise` returns, on the CPU, read back if it was computed before."""
+    # Of this module only what computes: a change of a figure makes nothing again.
+    computed = code.executed(inspect.getsource(optimise))
+    decides = [start, photo, style, loss.vgg, loss.settings, settings.steps, settings.learning_rate]
+    name = cache.key("pixels", *decides, computed, by=["metastyle.core.losses"])
+    file = cache.cache_folder() / "tensors" / f"{name}.safetensors"
+    return cache.kept_tensors(file, lambda: optimise(start, photo, style, loss, settings))
 
 
 def run(project: Project) -> Run:
     """Optimise every pair from every start; write the images and the losses to results."""
-    settings, loss = Pixels.read(project, "pixels"), load_loss(project)
+    settings = Pixels.read(project, "pixels")
+    loss, neutral = load_loss(project), load_neutral(project)
     sets, artist = splits.read(project), splits.listed(project)["artist"]
-    neutral = load_neutral(project)
-    files = (sets.photos.held_out, sets.artworks.held_out)
+    files = sets.photos.held_out, sets.artworks.held_out
     folder = project.outputs / "pixels"
     shutil.rmtree(folder, ignore_errors=True)
     pairs, tables = [], []
-    for k, (file, artwork) in enumerate(
-        tqdm(crops.pairs(*files, settings.pairs, settings.seed), unit="pair")
-    ):
+    for file, artwork in tqdm(crops.pairs(*files, settings.pairs, settings.seed), unit="pair"):
         photo = images.load_square(file, settings.size)
         style = images.load(artwork, settings.style_size)
-        begun, found = starts(photo, neutral, seed=k), {}
+        begun = starts(photo, neutral, seed=len(pairs))
+        shown = {"painting": images.load_square(artwork, settings.size), "photo": photo}
+        shown["style-neutral"] = begun["neutral"]
         for name, start in begun.items():
-            found[name], curve = optimise(
-                start, photo, style, loss, settings, folder=cache.cache_folder()
-            )
-            images.save(folder / f"{k}_{name}.png", found[name])
-            tables.append(curve.assign(start=name, pair=k, artist=artist[artwork]))
-        painting = images.load_square(artwork, settings.size)
-        pairs.append(Pair(painting, photo, begun, found))
-    losses = pd.concat(tables)[["pair", "artist", "start", "step", "loss"]]
+            found = kept(start, photo, style, loss, settings)
+            images.save(folder / f"{len(pairs)}_{name}.png", found["image"])
+            shown[f"from {name}"] = found["image"]
+            named = {"pair": len(pairs), "artist": artist[artwork], "start": name}
+            curve = {"step": range(settings.steps + 1), "loss": found["losses"].tolist()}
+            tables.append(pd.DataFrame(named | curve))
+        pairs.append(shown)
+    losses = pd.concat(tables)
     write_table(folder / "losses.csv", losses, float_format="%.6g")
     return Run(settings, pairs, losses)
 
@@ -192,16 +172,14 @@ def judge(run: Run) -> list[claims.Row]:
     """C7 by `RULE`, and how long the photo needs for the rendering's losses."""
     intervals, counts = ratios(run), run.settings.compare_at
     ahead = curves.ahead(intervals, ["content"])
-    verdict = claims.row(
-        "C7",
-        "steps after which the style-neutral rendering is ahead of the photo",
-        ", ".join(map(str, ahead)) or "none",
-        rule=RULE,
-        paper="ahead, for one pair",
-        verdict=claims.graded(len(ahead), len(counts)),
-        note=f"{len(run.pairs)} pairs with paintings by {run.losses['artist'].nunique()} artists.",
-    )
-    rows = [verdict]
+    told = f"{len(run.pairs)} pairs with paintings by {run.losses['artist'].nunique()} artists."
+    rows = [
+        claims.row(
+            "C7", "steps after which the style-neutral rendering is ahead of the photo",
+            ", ".join(map(str, ahead)) or "none", rule=RULE, paper="ahead, for one pair",
+            verdict=claims.graded(len(ahead), len(counts)), note=told,
+        )
+    ]  # fmt: skip
     for count in counts:
         quantity = f"loss from the photo over that from the style-neutral rendering, step {count}"
         rows.append(claims.row("C7", quantity, intervals.at["content", count]))
@@ -213,19 +191,11 @@ def judge(run: Run) -> list[claims.Row]:
 
 def pictures(run: Run) -> Figure:
     """The pairs: painting, photo, style-neutral rendering, and the images after the last step."""
-    rows = [
-        [pair.painting, pair.photo, pair.starts["neutral"], *pair.images.values()]
-        for pair in run.pairs
-    ]
-    columns = ["painting", "photo", "style-neutral", *(f"from {k}" for k in run.pairs[0].images)]
-    return plots.grid(rows, columns=columns)
+    return plots.grid([[*pair.values()] for pair in run.pairs], columns=[*run.pairs[0]])
 
 
 def check(run: Run) -> None:
     """Print whether every optimisation was made and lowered its loss."""
-    first, last = (
-        run.losses[run.losses["step"] == step].set_index(["pair", "start"])["loss"]
-        for step in (0, run.settings.steps)
-    )
-    print("optimisations:", len(last), "- steps:", run.losses["step"].max())
-    print("every loss fell:", bool((last < first).all()))
+    losses = run.losses.set_index(["pair", "start", "step"])["loss"].unstack()
+    print("optimisations:", len(losses), "- steps:", losses.columns[-1])
+    print("every loss fell:", bool((losses[run.settings.steps] < losses[0]).all()))

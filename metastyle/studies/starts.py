@@ -133,16 +133,10 @@ def learn(
     context: Context,
     settings: Adaptation,
     plan: Starts,
-    *,
-    folder: Path | None = None,
 ) -> pd.DataFrame:
-    """The losses of `learning_curve`, read back if they were computed before.
-
-    Args:
-        folder: where results are kept, see `cache.cache_folder`.
-    """
+    """The losses of `learning_curve`, read back if they were computed before."""
     decides = [start, artwork, held_out, settings, plan.evaluate_at, plan.photo_size]
-    file = _kept(folder, "tables/{}.csv", context, "learn", *decides)
+    file = _kept("tables/{}.csv", context, "learn", *decides)
     return cache.kept_table(
         file, lambda: learning_curve(start, artwork, held_out, context, settings, plan)[0]
     )
@@ -154,15 +148,12 @@ def initial_network(
     artworks: Sequence[Path],
     context: Context,
     plan: Starts,
-    *,
-    folder: Path | None = None,
 ) -> TransformerNet:
-    """The network that the runs of one seed begin with.
+    """The network that the runs of one seed begin with; one that is trained first is kept.
 
     Args:
         artworks: training ones, of which `painting` takes `training_painting`.
         context: its `start` is the style-neutral network.
-        folder: see `learn`; networks that are trained first are kept there.
     """
     if name == "metastyle":
         return context.start
@@ -182,15 +173,15 @@ def initial_network(
             done = autoencode(random, context.photos, settings)
         return dict(done.named_parameters())
 
-    file = _kept(folder, "tensors/{}.safetensors", context, name, random, artwork, settings)
+    file = _kept("tensors/{}.safetensors", context, name, random, artwork, settings)
     network = TransformerNet()
     network.load_state_dict(cache.kept_tensors(file, train))
     return network.to(context.device)
 
 
-def _kept(folder: Path | None, name: str, context: Context, *decides: Any) -> Path | None:
+def _kept(name: str, context: Context, *decides: Any) -> Path:
     decides = [*decides, context.loss.vgg, context.loss.settings, context.photos]
-    return folder and folder / name.format(cache.key(*decides, by=[__name__]))
+    return cache.cache_folder() / name.format(cache.key(*decides, by=[__name__]))
 
 
 def training_painting(artworks: Sequence[Path], seed: int) -> Path:
@@ -214,14 +205,11 @@ def autoencode(
     return last.network
 
 
-def try_rates(
-    artworks: Sequence[Path], context: Context, plan: Starts, *, folder: Path | None = None
-) -> pd.DataFrame:
+def try_rates(artworks: Sequence[Path], context: Context, plan: Starts) -> pd.DataFrame:
     """Johnson's training by each of `plan.rates`, with the common number of updates.
 
     Args:
         artworks: validation ones; the first by name are used, as of the validation photos.
-        folder: see `learn`.
 
     Returns:
         Columns rate, artwork, loss: the mean evaluation loss at the last update.
@@ -233,7 +221,7 @@ def try_rates(
     rows = []
     for rate, artwork in product(plan.rates, artworks[: plan.rate_artworks]):
         settings = recipe("scratch-best", seed, context.adaptation, plan, rate=rate)
-        table = learn(start, artwork, photos, context, settings, plan, folder=folder)
+        table = learn(start, artwork, photos, context, settings, plan)
         rows.append({"rate": rate, "artwork": artwork.name, "loss": table["loss"].mean()})
     return pd.DataFrame(rows)
 
@@ -250,19 +238,18 @@ def run(project: Project, name: Start) -> Run:
     plan, shared = Starts.read(project, "starts"), context(project)
     shared = shared._replace(start=load_neutral(project))
     sets, listed = splits.read(project), splits.listed(project)
-    kept, folder = cache.cache_folder(), project.outputs / "starts" / name
+    folder = project.outputs / "starts" / name
     shutil.rmtree(folder, ignore_errors=True)
     rate = prepared = None
     if name == "scratch-best":
-        tried = try_rates(sets.artworks.validation, shared, plan, folder=kept)
+        tried = try_rates(sets.artworks.validation, shared, plan)
         write_table(folder / "rates.csv", tried, float_format="%.6g")
         rate, prepared = best_rate(tried), tried.pivot_table("loss", "rate", "artwork").round(1)
     elif name == "painting":
         files = [training_painting(sets.artworks.train, seed) for seed in plan.seeds]
         prepared = listed.loc[files, ["artist", "title"]].set_axis(plan.seeds).rename_axis("seed")
     begun = {
-        seed: initial_network(name, seed, sets.artworks.train, shared, plan, folder=kept)
-        for seed in plan.seeds
+        seed: initial_network(name, seed, sets.artworks.train, shared, plan) for seed in plan.seeds
     }
     artworks = crops.draw(sets.artworks.held_out, plan.artworks, plan.order_seed)
     held_out, tables = sets.photos.held_out[: plan.photos], []
@@ -270,7 +257,7 @@ def run(project: Project, name: Start) -> Run:
         settings = recipe(name, seed, shared.adaptation, plan, rate=rate)
         inputs = begun[seed], artwork, held_out, shared, settings, plan
         if tables:
-            table = learn(*inputs, folder=kept)
+            table = learn(*inputs)
         else:  # the first run's pictures are kept with the results
             table, renders = learning_curve(*inputs)
             for update, picture in renders.items():

@@ -97,15 +97,13 @@ def judge(run: Run) -> list[claims.Row]:
         ahead = curves.ahead(intervals, there) if there else []
         rows.append(
             claims.row(
-                claim,
-                f"updates after which MetaStyle is ahead of {' and '.join(there or rivals)}",
-                ", ".join(map(str, ahead)) or ("none" if there else "not run"),
-                rule=RULE,
+                claim, f"updates after which MetaStyle is ahead of {' and '.join(there or rivals)}",
+                ", ".join(map(str, ahead)) or ("none" if there else "not run"), rule=RULE,
                 paper="far below, for one painting" if claim == "C4" else None,
                 verdict="not judged" if missing else claims.graded(len(ahead), len(counts)),
                 note=f"Not run: {', '.join(missing)}." if missing else told,
             )
-        )
+        )  # fmt: skip
     if "scratch-best" in run.labels:
         rate = float(losses.loc[losses["start"] == "scratch-best", "learning_rate"].iloc[0])
         tried = run.settings.rates
@@ -146,9 +144,8 @@ def crops_seen(project: Project, run: Run) -> pd.DataFrame:
     """Crops of photos that each start was trained on before the adaptation."""
     meta = MetaTraining.read(project, "meta_train")
     batches = meta.iterations * meta.styles_per_iteration * (meta.inner_steps + 1)  # and a query
-    seen = {REFERENCE: batches * meta.contents_per_batch}
-    for name in ("painting", "autoencoder"):
+    crops = dict.fromkeys(run.labels, 0) | {REFERENCE: batches * meta.contents_per_batch}
+    for name in {"painting", "autoencoder"} & crops.keys():
         updates = getattr(run.settings, name)
-        seen[name] = updates.updates * updates.contents_per_batch
-    crops = [seen.get(name, 0) for name in run.labels]
-    return pd.DataFrame({"crops": crops}, index=[*run.labels])
+        crops[name] = updates.updates * updates.contents_per_batch
+    return pd.DataFrame({"crops": crops})
