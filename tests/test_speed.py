@@ -6,7 +6,7 @@ import torch
 
 from metastyle.core import crops, images
 from metastyle.core.network import new_network
-from metastyle.evaluation.timing import has_bfloat16
+from metastyle.evaluation.machine import has_bfloat16
 from metastyle.studies import speed
 from metastyle.studies._variants import cosine, distance
 from metastyle.studies.speed import Speed

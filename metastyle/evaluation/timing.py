@@ -1,17 +1,8 @@
-"""Timing a call, warmed up, synchronised and repeated within a budget; and on which machine.
+"""Timing a call: warmed up, synchronised, repeated within a budget."""
 
-`python -m metastyle.evaluation.timing FILE` writes the machine as JSON.
-"""
-
-import json
 import math
-import os
-import platform
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +10,6 @@ import pandas as pd
 import torch
 
 from metastyle.evaluation.statistics import number
-from metastyle.files import replacing
 
 
 class Timing(NamedTuple):
@@ -101,49 +91,3 @@ def time_in_turns(
 def _synchronise() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-
-
-def fingerprint() -> dict[str, str | int]:
-    """Processor, cores, threads, accelerator and torch version: what decides a time."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "torch threads": torch.get_num_threads(),
-        "accelerator": gpu,
-        "system": platform.system(),
-        "torch": torch.__version__,
-    }
-
-
-def versions() -> str:
-    """One line for the head of a notebook: machine and versions of what computes."""
-    machine = fingerprint()
-    packages = ", ".join(f"{p} {version(p)}" for p in ("torch", "torchvision", "numpy", "pillow"))
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, accelerator {machine['accelerator']}; "
-        f"Python {platform.python_version()}, {packages}"
-    )
-
-
-def has_bfloat16() -> bool:
-    """Whether what computes here has instructions for bfloat16 that PyTorch uses."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
-if __name__ == "__main__":
-    with replacing(sys.argv[1]) as file:
-        file.write_text(json.dumps(fingerprint(), indent=1) + "\n")

@@ -15,7 +15,7 @@ from metastyle.core.gradients import Parameters, TaskLoss, in_this_thread
 from metastyle.core.losses import load_loss
 from metastyle.core.network import new_network, parameter_names
 from metastyle.core.vgg import load_vgg
-from metastyle.evaluation.timing import has_bfloat16
+from metastyle.evaluation.machine import has_bfloat16
 from metastyle.meta import bilevel, reference
 from metastyle.meta.loader import MetaTraining, draw_crops, draw_tasks, training_images
 

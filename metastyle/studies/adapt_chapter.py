@@ -21,7 +21,7 @@ from metastyle.core import images, splits
 from metastyle.core.checkpoint import load_neutral
 from metastyle.evaluation import claims
 from metastyle.evaluation.statistics import bootstrap, geometric_mean, weighted_median
-from metastyle.evaluation.timing import has_bfloat16
+from metastyle.evaluation.machine import has_bfloat16
 from metastyle.files import write_table
 from metastyle.studies import frontier
 from metastyle.studies.adapt import held_out

@@ -10,7 +10,7 @@ from metastyle.core import splits
 from metastyle.core.cache import cache_folder
 from metastyle.core.checkpoint import save_network
 from metastyle.core.losses import PerceptualLoss, load_loss
-from metastyle.evaluation.timing import versions
+from metastyle.evaluation.machine import versions
 from metastyle.files import write_json, write_table
 from metastyle.meta.loader import Images, MetaTraining, training_images
 from metastyle.meta.train import Result, result, training
