@@ -15,6 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from torch import Tensor
 
+from metastyle.evaluation.statistics import Interval
 from metastyle.evaluation.timing import Timing
 
 TICKS = (0, 3, 10, 25, 50, 100, 200, 400, 1000, 2000)  # updates
@@ -40,6 +41,7 @@ def grid(
     under: Sequence[Sequence[str]] | None = None,
     cell: float = 1.7,
     shape: float = 1.0,
+    text: float = 8,
 ) -> Figure:
     """Images in rows and columns.
 
@@ -49,6 +51,7 @@ def grid(
         under: a short text under each cell.
         cell: width of a cell in inches.
         shape: height of a cell over its width.
+        text: size of the titles, in points.
     """
     width = max(len(row) for row in rows)
     deep = cell * shape * (1.12 if under else 1.0)
@@ -63,13 +66,21 @@ def grid(
                 image = row[j].squeeze(0).permute(1, 2, 0).clamp(0, 1).cpu()
                 axis.imshow(image, interpolation="lanczos")
             if i == 0 and j < len(columns):
-                axis.set_title(columns[j], fontsize=8)
+                axis.set_title(columns[j], fontsize=text)
             if j == 0 and i < len(labels):
-                axis.set_ylabel(labels[i], fontsize=8)
+                axis.set_ylabel(labels[i], fontsize=text)
             if under:
-                axis.set_xlabel(under[i][j], fontsize=6.5, labelpad=2)
+                axis.set_xlabel(under[i][j], fontsize=0.8 * text, labelpad=2)
     figure.tight_layout(pad=0.3)
     return figure
+
+
+def sheet(pictures: Sequence[Tensor], texts: Sequence[str], width: int, cell: float) -> Figure:
+    """`grid` of pictures with a text under each, so many in a row."""
+    rows = range(0, len(pictures), width)
+    padded = [*texts, *[""] * width]
+    under = [padded[k : k + width] for k in rows]
+    return grid([pictures[k : k + width] for k in rows], under=under, cell=cell)
 
 
 def triangle(
@@ -320,5 +331,33 @@ def frontier(
         side.set_minor_formatter(NullFormatter())
     axis.grid(alpha=0.25)
     axis.legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def trade_offs(
+    points: Mapping[str, tuple[Interval, Interval]],
+    reference: str,
+    near: Sequence[float],
+    measures: Sequence[str],
+) -> Figure:
+    """Differences to a reference in two measures, of which less is better, with their intervals.
+
+    Args:
+        near: half the sides of a grey box around the reference.
+    """
+    figure, ((axis,),) = subplots(figsize=(6.4, 4.2))
+    for k, (label, (x, y)) in enumerate(points.items()):
+        bars = {"xerr": [[x.value - x.low], [x.high - x.value]]}
+        bars["yerr"] = [[y.value - y.low], [y.high - y.value]]
+        axis.errorbar(x.value, y.value, **bars, marker="osv^DPX"[k % 7], ms=5, lw=0.8, label=label)
+    axis.plot(0, 0, "k*", ms=10, label=reference)
+    width, height = near
+    axis.fill_between([-width, width], -height, height, color="0.85", lw=0, zorder=0, label="near")
+    axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+    axis.axvline(0, color="0.6", lw=0.6, zorder=0)
+    labels = [f"{measure}, minus {reference}'s (less is closer)" for measure in measures]
+    axis.set(xlabel=labels[0], ylabel=labels[1])
+    axis.legend(fontsize=7, bbox_to_anchor=(1, 1), loc="upper left")
     figure.tight_layout()
     return figure

@@ -38,7 +38,7 @@ class Made(Section):
 class Comparison(Section):
     """Section `comparison`.
 
-    methods: those that are compared, in the figure's order. pairs: rows of the figure.
+    methods: those that are compared. pairs: rows of the figure.
     measured_pairs: how many pairs are measured, the figure's first; null: every photo with every
         artwork. optimised_pairs: likewise of a method that optimises every image.
     size: side of the images. style_size: shorter side of the paintings; pixels.
@@ -191,6 +191,21 @@ def measured(
         tables.append(table)
         pictures |= made
     return pd.concat(tables, ignore_index=True), pictures
+
+
+def _filling(style: Tensor, photo: Tensor) -> Tensor:
+    """The style image itself, scaled and cropped to the photo's size."""
+    height, width = photo.shape[-2:]
+    scale = max(height / style.shape[-2], width / style.shape[-1])
+    size = [round(scale * side) for side in style.shape[-2:]]
+    return images.centre(images.resize(style, size), height, width)
+
+
+# What any method lies between: functions as `rendered` takes them.
+ANCHORS: dict[str, tuple[Callable, Callable]] = {
+    "photo": (lambda style: None, lambda state, photo: photo),
+    "style": (lambda style: style, _filling),
+}
 
 
 def run(project: Project, name: str) -> Run:
