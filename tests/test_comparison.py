@@ -9,10 +9,10 @@ import torch
 from conftest import ROOT
 
 from metastyle.config import InputError, Project
-from metastyle.core import images
+from metastyle.core import images, splits
 from metastyle.core.crops import pairs
 from metastyle.core.losses import PerceptualLoss
-from metastyle.evaluation import claims
+from metastyle.evaluation import claims, metrics
 from metastyle.evaluation.statistics import Interval
 from metastyle.files import write_json
 from metastyle.studies import comparison
@@ -23,7 +23,6 @@ from metastyle.studies.images import (
     Comparison,
     deviation,
     measured,
-    prepared,
     rendered,
     renderings,
 )
@@ -37,8 +36,10 @@ def settings(project):
 
 def test_anchors_are_the_ends_of_the_scales(loss, settings, sets):
     file, artwork = sets.photos.validation[0], sets.artworks.validation[0]
-    given = artwork, prepared([file], loss, settings), loss, settings
-    photo, style = (rendered(*ANCHORS[name], *given).iloc[0] for name in ("photo", "style"))
+    square = images.load_square(file, settings.size)
+    photos = {file: metrics.photo(square, loss, settings.metrics)}
+    given = artwork, photos, loss, settings, {}
+    photo, style = (rendered(ANCHORS[name], *given).iloc[0] for name in ("photo", "style"))
     assert photo["content"] == 0 and photo["ssim"] == pytest.approx(1)
     assert photo["cfsd"] == pytest.approx(0, abs=1e-6)
     assert style["gram"] < 0.5 * photo["gram"] and style["sliced"] < 0.5 * photo["sliced"]
@@ -57,7 +58,6 @@ def test_each_kind_of_method_renders_its_pairs(settings):
         return wanted
 
     everything = made(1, "any")
-    assert everything == renderings(photos, artworks, s)
     assert sum(map(len, everything.values())) == 24 * 14
     assert sum(map(len, made(800, "any").values())) == 16
     johnson = made(1, "1")
@@ -70,27 +70,32 @@ def test_a_figure_that_is_not_measured_is_refused(settings):
         settings.changed(pairs=3)
 
 
-def test_renderings_are_kept_with_their_images(loss, settings, sets, tmp_path, monkeypatch):
+def test_renderings_are_kept_with_their_images(
+    project, loss, settings, sets, tmp_path, monkeypatch
+):
     monkeypatch.setenv("METASTYLE_CACHE", str(tmp_path))
     files, artwork = sets.photos.validation[:2], sets.artworks.validation[0]
     listed = pd.DataFrame({"file": list("xyz"), "artist": list("abc")}, index=[*files, artwork])
-    calls = []
+    monkeypatch.setattr(splits, "listed", lambda project: listed)
+    held_out = SimpleNamespace(held_out=files), SimpleNamespace(held_out=[artwork])
+    chosen = SimpleNamespace(photos=held_out[0], artworks=held_out[1])
+    monkeypatch.setattr(splits, "read", lambda project: chosen)
+    s, calls = settings.changed(pairs=1, measured_pairs=None), []
 
     def stylise(state, photo):
         calls.append(1)
         return 1 - photo
 
     def run(key):
-        figure = [(files[0], files[1]), (files[1], artwork)]
-        given = (lambda style: None), stylise, {artwork: files}, loss, settings, listed
-        return measured(*given, key=key, figure=figure)
+        return measured(ANCHORS["photo"]._replace(stylise=stylise), project, loss, s, key)
 
     first, pictures = run("a")
     again, same = run("a")
     pd.testing.assert_frame_equal(first, again)
-    assert len(calls) == 2 and pictures == same and list(pictures) == [1]
-    expected = 1 - images.load_square(files[1], settings.size)
-    torch.testing.assert_close(images.load(pictures[1]), expected, rtol=0, atol=1 / 255)
+    assert len(calls) == 2 and pictures == same and list(pictures) == [0]
+    ((shown, _),) = pairs(files, [artwork], 1, s.seed)
+    expected = 1 - images.load_square(shown, s.size)
+    torch.testing.assert_close(images.load(pictures[0]), expected, rtol=0, atol=1 / 255)
     assert first.iloc[:, :3].to_numpy().tolist() == [["x", "z", "c"], ["y", "z", "c"]]
     run("b")
     assert len(calls) == 4
@@ -116,8 +121,8 @@ def test_differences_are_taken_pair_by_pair():
     one, other = table.copy(), table.iloc[::-1].copy()
     for name in MEASURES:
         one[name], other[name] = [v + 1 for v in far_apart], far_apart[::-1]
-    count, found = against(one.iloc[:5], other)
-    assert count == 5 and all(v == Interval(1, 1, 1) for v in found.values())
+    found = against(one.iloc[:5], other)
+    assert found["pairs"] == 5 and all(found[name] == Interval(1, 1, 1) for name in MEASURES)
 
 
 # Bounds of the differences in style, structure and SSIM; near is within 1, 2 and 0.1 of them.
@@ -178,7 +183,7 @@ def test_short_and_failed_trainings_are_not_judged(settings, tmp_path):
 
 def test_the_verdict_is_about_those_that_may_be_judged(settings):
     def moved(by):
-        return 9, {k: Interval(by, by - 0.01, by + 0.01) for k in MEASURES}
+        return pd.Series({"pairs": 9} | {k: Interval(by, by - 0.01, by + 0.01) for k in MEASURES})
 
     scale = {
         name: pd.DataFrame([dict.fromkeys(MEASURES, v)])

@@ -17,7 +17,7 @@ from metastyle.core import crops, images, splits
 from metastyle.core.losses import PerceptualLoss, load_loss
 from metastyle.evaluation import claims, metrics
 from metastyle.evaluation.statistics import Interval, bootstrap, number
-from metastyle.studies.images import ANCHORS, MEASURES, Comparison, measured, renderings
+from metastyle.studies.images import ANCHORS, KEYS, MEASURES, Comparison, measured
 
 JUDGED = ["sliced", "cfsd", "ssim"]  # of style, of structure, and of structure without VGG
 PEERS = ["gatys", "johnson"]
@@ -54,18 +54,18 @@ PUBLISHED["adain"] = 160_000 * 8
 class Run(NamedTuple):
     """What the chapter shows, by method: MetaStyle beside its peers, then the others.
 
-    pairs: photos and artworks of the figure. measures: see `images.Run`; anchors: the same of the
-    photo left as it is, and of the painting. differences: how many pairs a method shares with
-    MetaStyle, and the mean difference in each measure. trainings: see `trainings`.
+    pairs: photos and artworks of the figure. tables: of the images' measures, see `images.Run`;
+    anchors: the same of the photo left as it is, and of the painting. differences: from `against`
+    MetaStyle. trainings: see `trainings`.
     """
 
     project: Project
     settings: Comparison
     loss: PerceptualLoss
     pairs: list[tuple[Path, Path]]
-    measures: dict[str, pd.DataFrame]
+    tables: dict[str, pd.DataFrame]
     anchors: dict[str, pd.DataFrame]
-    differences: dict[str, tuple[int, dict[str, Interval]]]
+    differences: dict[str, pd.Series]
     trainings: pd.DataFrame
 
 
@@ -99,34 +99,38 @@ def trainings(project: Project, settings: Comparison) -> pd.DataFrame:
 def run(project: Project) -> Run:
     """Read the images' measures, measure the anchors, and take differences to MetaStyle."""
     settings, loss = Comparison.read(project, "comparison"), load_loss(project)
-    sets, listed = splits.read(project), splits.listed(project)
-    files = sets.photos.held_out, sets.artworks.held_out
-    folder = project.inputs / "images"
+    folder, held_out = project.inputs / "images", splits.read(project)
     names = sorted(settings.methods, key=lambda name: name not in [*PEERS, "metastyle"])
-    measures = {name: pd.read_csv(folder / name / "metrics.csv") for name in names}
-    wanted = renderings(*files, settings)
+    tables = {name: pd.read_csv(folder / name / "metrics.csv") for name in names}
     anchors = {
-        name: measured(*anchor, wanted, loss, settings, listed, key=f"anchor: {name}")[0]
+        name: measured(anchor, project, loss, settings, f"anchor: {name}")[0]
         for name, anchor in ANCHORS.items()
     }
-    others = {name: table for name, table in measures.items() if name != "metastyle"}
-    differences = {name: against(table, measures["metastyle"]) for name, table in others.items()}
+    others = {name: table for name, table in tables.items() if name != "metastyle"}
+    differences = {name: against(table, tables["metastyle"]) for name, table in others.items()}
+    files = held_out.photos.held_out, held_out.artworks.held_out
     pairs = crops.pairs(*files, settings.pairs, settings.seed)
-    given = project, settings, loss, pairs, measures, anchors, differences
+    given = project, settings, loss, pairs, tables, anchors, differences
     return Run(*given, trainings(project, settings).reindex(names))
 
 
-def against(table: pd.DataFrame, other: pd.DataFrame) -> tuple[int, dict[str, Interval]]:
-    """How many pairs two tables share, and the mean difference there of each measure, the first
-    minus the other, with its interval over artists and photos.
+def means(table: pd.DataFrame) -> pd.Series:
+    """How many pairs a table has, and the mean of each of `MEASURES` with its interval over artists
+    and photos.
 
     Args:
-        table, other: columns photo, artwork, artist and `MEASURES`.
+        table: columns photo, artwork, artist and `MEASURES`.
     """
-    both = table.merge(other, on=["photo", "artwork", "artist"], suffixes=("", " other"))
+    found = {name: bootstrap(table, name, ["artist", "photo"]) for name in MEASURES}
+    return pd.Series({"pairs": len(table), **found})
+
+
+def against(table: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
+    """`means` of the differences on the pairs that two tables share, the first minus the other."""
+    both = table.merge(other, on=KEYS, suffixes=("", " other"))
     for name in MEASURES:
         both[name] -= both[f"{name} other"]
-    return len(both), {name: bootstrap(both, name, ["artist", "photo"]) for name in MEASURES}
+    return means(both)
 
 
 def gain(measure: str, difference: Interval) -> tuple[float, float]:
@@ -197,57 +201,49 @@ def pictures(run: Run) -> Figure:
     """Figure 4: a pair in each row, and each method's image with its weighted loss."""
     size, w = run.settings.size, run.loss.settings
     listed = splits.listed(run.project)
-    tables = [table.set_index(["photo", "artwork"]) for table in run.measures.values()]
+    tables = [table.set_index(["photo", "artwork"]) for table in run.tables.values()]
     rows, under = [], []
     for k, (photo, artwork) in enumerate(run.pairs):
-        made = [run.project.inputs / "images" / name / f"{k}.jpg" for name in run.measures]
+        made = [run.project.inputs / "images" / name / f"{k}.jpg" for name in run.tables]
         shown = [images.load_square(file, size) for file in (photo, artwork)]
         rows.append([*shown, *map(images.load, made)])
         at = [table.loc[tuple(listed.loc[[photo, artwork], "file"])] for table in tables]
         losses = (w.content_weight * row["content"] + w.style_weight * row["gram"] for row in at)
         title = listed.at[artwork, "title"].split(" - ")[0]
         under.append(["", title, *map("{:.0f}".format, losses)])
-    columns = ["content", "style", *run.measures]
+    columns = ["content", "style", *run.tables]
     return plots.grid(rows, columns=columns, under=under, cell=2.45, text=13)
 
 
 def networks(run: Run) -> pd.DataFrame:
     """Parameters and GMAC where images come from another network than the one Table 1 times."""
-    files = {name: run.project.inputs / "images" / name / "network.json" for name in run.measures}
+    files = {name: run.project.inputs / "images" / name / "network.json" for name in run.tables}
     counted = {name: json.loads(file.read_text()) for name, file in files.items()}
     tables = {name: pd.DataFrame(found) for name, found in counted.items() if found}
     return pd.concat(tables or {"": pd.DataFrame()}).map(number)
 
 
-def means(run: Run) -> pd.DataFrame:
-    """Means over all pairs that a method rendered, with intervals over artists and photos."""
-    tables = {f"anchor: {name}": table for name, table in run.anchors.items()} | run.measures
-    over = ["artist", "photo"]
-    return _table(
-        {k: (len(t), {m: bootstrap(t, m, over) for m in MEASURES}) for k, t in tables.items()}
-    )
+def measures(run: Run) -> pd.DataFrame:
+    """Means over all pairs that a method rendered, and of the anchors."""
+    tables = {f"anchor: {name}": table for name, table in run.anchors.items()} | run.tables
+    return pd.DataFrame({name: means(table) for name, table in tables.items()}).T.map(str)
 
 
-def against_metastyle(run: Run) -> pd.DataFrame:
-    """Mean differences to MetaStyle on the same pairs, with intervals."""
-    return _table(run.differences)
-
-
-def _table(found: Mapping[str, tuple[int, dict[str, Interval]]]) -> pd.DataFrame:
-    rows = {name: pd.Series({"pairs": pairs, **means}) for name, (pairs, means) in found.items()}
-    return pd.DataFrame(rows).T.map(str)
+def differences(run: Run) -> pd.DataFrame:
+    """Mean differences to MetaStyle on the same pairs."""
+    return pd.DataFrame(run.differences).T.map(str)
 
 
 def trade_offs(run: Run) -> Figure:
     """The differences in style and structure as a plane around MetaStyle."""
-    points = {name: [d[k] for k in JUDGED[:2]] for name, (_, d) in run.differences.items()}
+    points = {name: found[JUDGED[:2]].tolist() for name, found in run.differences.items()}
     near = [run.settings.near * spans(run)[k] for k in JUDGED[:2]]
     return plots.trade_offs(points, "metastyle", near, JUDGED[:2])
 
 
 def coded(run: Run) -> None:
     """Show the figure's photos through WCT's five coders, without a style and with it; and SSIM."""
-    if "wct" not in run.measures:
+    if "wct" not in run.tables:
         return
     s, folder = run.settings, run.project.inputs / "images" / "wct"
     weights = run.project.root / s.methods["wct"].made_of
@@ -266,15 +262,15 @@ def coded(run: Run) -> None:
 def judge(run: Run) -> list[claims.Row]:
     """C5 by `RULE`, its two parts, and how each method stands."""
     why, rows, stands = run.trainings["not judged"], [], {}
-    for name, (pairs, found) in run.differences.items():
+    for name, found in run.differences.items():
         stand = standing(found, spans(run), run.settings.near)
-        gains = {measure: gain(measure, difference) for measure, difference in found.items()}
+        gains = {measure: gain(measure, found[measure]) for measure in MEASURES}
         words = {
             "nearer": [measure for measure, (low, _) in gains.items() if low > 0],
             "farther": [measure for measure, (_, high) in gains.items() if high < 0],
         }
         told = [f"{word} in {', '.join(within)}" for word, within in words.items() if within]
-        note = f"To photo or painting, on {pairs} pairs, {'; '.join(told) or 'undecided'}."
+        note = f"To photo or painting, on {found['pairs']} pairs, {'; '.join(told) or 'undecided'}."
         given = {"paper": PAPER.get(name), "note": note}
         if why[name]:
             given |= {"verdict": "not judged", "note": f"Not judged: {why[name]}. {note}"}
@@ -295,5 +291,5 @@ def judge(run: Run) -> list[claims.Row]:
 
 def check(run: Run) -> None:
     """Print whether all methods are there, with finite measures."""
-    finite = pd.concat(run.measures.values())[MEASURES].map(lambda v: abs(v) < float("inf"))
-    print("methods:", len(run.measures), "- finite:", bool(finite.all(axis=None)))
+    finite = pd.concat(run.tables.values())[MEASURES].map(lambda v: abs(v) < float("inf"))
+    print("methods:", len(run.tables), "- finite:", bool(finite.all(axis=None)))

@@ -1,11 +1,13 @@
 """Chapter 5, the run: one method's images for figure 4, and their measures."""
 
 import copy
+import inspect
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import pandas as pd
 from PIL import Image
@@ -15,15 +17,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from metastyle import baselines
-from metastyle.baselines import Method, registry
+from metastyle.baselines import Method, Printed, registry
 from metastyle.config import ImageSide, Probability, Project, Section
-from metastyle.core import cache, images, splits
+from metastyle.core import cache, code, images, splits
 from metastyle.core.crops import pairs
 from metastyle.core.losses import PerceptualLoss
 from metastyle.evaluation import metrics
 from metastyle.evaluation.metrics import Metrics, Photo
 from metastyle.files import replacing, write_json, write_table
 
+KEYS = ["photo", "artwork", "artist"]
 MEASURES = ["content", "gram", "sliced", "ssim", "cfsd"]  # see `metrics.measure`
 
 
@@ -82,117 +85,6 @@ class _Values(Section):
     model_config = ConfigDict(extra="allow")
 
 
-def renderings(
-    photos: Sequence[Path],
-    artworks: Sequence[Path],
-    settings: Comparison,
-    method: Method | None = None,
-) -> dict[Path, list[Path]]:
-    """The photos that a method (None: an anchor) renders in the style of each artwork.
-
-    A method that takes a training from scratch per style gets the figure's artworks alone.
-    """
-    s = settings
-    optimises = method is not None and method.updates > 1
-    count = s.optimised_pairs if optimises else s.measured_pairs
-    if count is None:
-        wanted = {artwork: list(photos) for artwork in artworks}
-    else:
-        wanted = {}
-        for photo, artwork in pairs(photos, artworks, count, s.seed):
-            wanted.setdefault(artwork, []).append(photo)
-    if method is not None and method.styles == "1":
-        figure = {artwork for _, artwork in pairs(photos, artworks, s.pairs, s.seed)}
-        wanted = {artwork: files for artwork, files in wanted.items() if artwork in figure}
-    return wanted
-
-
-def prepared(
-    files: Sequence[Path], loss: PerceptualLoss, settings: Comparison
-) -> dict[Path, Photo]:
-    """Central squares of the photos, with what measures need of them."""
-    squares = ((file, images.load_square(file, settings.size)) for file in files)
-    return {
-        file: metrics.photo(square.to(loss.device), loss, settings.metrics)
-        for file, square in squares
-    }
-
-
-def rendered(
-    prepare: Callable[[Tensor], Any],
-    stylise: Callable[[Any, Tensor], Tensor],
-    artwork: Path,
-    photos: Mapping[Path, Photo],
-    loss: PerceptualLoss,
-    settings: Comparison,
-    *,
-    save: Mapping[Path, Path] | None = None,
-) -> pd.DataFrame:
-    """Photos in the style of one artwork: a row of `MEASURES` each, in their order.
-
-    Args:
-        prepare, stylise: as in `baselines.Method`.
-        save: where the images of some photos go.
-    """
-    painting = images.load(artwork, settings.style_size).to(loss.device)
-    wanted = metrics.style(painting, loss, settings.metrics)
-    state = prepare(painting)
-    rows = []
-    for file, photo in photos.items():
-        output = stylise(state, photo.image)
-        if save and file in save:
-            images.save(save[file], output)
-        rows.append(metrics.measure(output, photo, wanted, loss, settings.metrics))
-    return pd.DataFrame(rows, columns=MEASURES)
-
-
-def measured(
-    prepare: Callable[[Tensor], Any],
-    stylise: Callable[[Any, Tensor], Tensor],
-    wanted: Mapping[Path, Sequence[Path]],
-    loss: PerceptualLoss,
-    settings: Comparison,
-    listed: pd.DataFrame,
-    *,
-    key: str,
-    figure: Sequence[tuple[Path, Path]] = (),
-) -> tuple[pd.DataFrame, dict[int, Path]]:
-    """`rendered` artwork by artwork, each kept, so that a call that was stopped goes on.
-
-    Args:
-        wanted: the photos of each artwork.
-        listed: from `splits.listed`.
-        key: a hash of what `prepare` and `stylise` depend on, see `cache.key`.
-        figure: pairs whose images are kept too.
-
-    Returns:
-        Columns photo, artwork (files), artist and `MEASURES`; and the files of the figure's
-        images by their rows there.
-    """
-    s, tables, pictures = settings, [], {}
-    photos = prepared(sorted({file for files in wanted.values() for file in files}), loss, s)
-    for artwork, files in tqdm(wanted.items(), unit="artwork"):
-        rows = {k: photo for k, (photo, other) in enumerate(figure) if other == artwork}
-        decides = [key, s.size, s.style_size, s.metrics, loss.settings, loss.vgg, artwork, files]
-        decides.append({str(k): photo.name for k, photo in rows.items()})
-        folder = cache.cache_folder() / "images" / cache.key(*decides, by=[metrics.__name__])
-        made = {k: folder / f"{k}.png" for k in rows}
-        given = prepare, stylise, artwork, {file: photos[file] for file in files}, loss, s
-        # The images are written before the table, so that they are there whenever it is.
-        table = cache.kept_table(
-            folder / "measures.csv",
-            lambda given=given, rows=rows, made=made: rendered(
-                *given, save={photo: made[k] for k, photo in rows.items()}
-            ),
-        )
-        table.insert(0, "photo", listed.loc[files, "file"].to_numpy())
-        table.insert(1, "artwork", listed.at[artwork, "file"])
-        table.insert(2, "artist", listed.at[artwork, "artist"])
-        tables.append(table)
-        pictures |= made
-    return pd.concat(tables, ignore_index=True), pictures
-
-
 def _filling(style: Tensor, photo: Tensor) -> Tensor:
     """The style image itself, scaled and cropped to the photo's size."""
     height, width = photo.shape[-2:]
@@ -201,11 +93,100 @@ def _filling(style: Tensor, photo: Tensor) -> Tensor:
     return images.centre(images.resize(style, size), height, width)
 
 
-# What any method lies between: functions as `rendered` takes them.
-ANCHORS: dict[str, tuple[Callable, Callable]] = {
-    "photo": (lambda style: None, lambda state, photo: photo),
-    "style": (lambda style: style, _filling),
+def _anchor(name: str, prepare: Callable, stylise: Callable) -> Method:
+    return Method(name, None, "any", 1, prepare, prepare, stylise, Printed("", {}))
+
+
+# What any method lies between: the photo as it is, and the painting.
+ANCHORS = {
+    "photo": _anchor("photo", lambda style: None, lambda state, photo: photo),
+    "style": _anchor("style", lambda style: style, _filling),
 }
+
+
+def renderings(
+    photos: Sequence[Path], artworks: Sequence[Path], settings: Comparison, method: Method
+) -> dict[Path, list[Path]]:
+    """The photos that a method renders in the style of each artwork.
+
+    A method that takes a training from scratch per style gets the figure's artworks alone.
+    """
+    s = settings
+    count = s.optimised_pairs if method.updates > 1 else s.measured_pairs
+    wanted: dict[Path, list[Path]] = {}
+    if count is None:
+        wanted = {artwork: list(photos) for artwork in artworks}
+    else:
+        for photo, artwork in pairs(photos, artworks, count, s.seed):
+            wanted.setdefault(artwork, []).append(photo)
+    if method.styles == "1":
+        figure = {artwork for _, artwork in pairs(photos, artworks, s.pairs, s.seed)}
+        wanted = {artwork: files for artwork, files in wanted.items() if artwork in figure}
+    return wanted
+
+
+def rendered(
+    method: Method,
+    artwork: Path,
+    photos: Mapping[Path, Photo],
+    loss: PerceptualLoss,
+    settings: Comparison,
+    save: Mapping[Path, Path],
+) -> pd.DataFrame:
+    """Photos in the style of one artwork: a row of `MEASURES` each, in their order.
+
+    Args:
+        save: where the images of some photos go.
+    """
+    painting = images.load(artwork, settings.style_size).to(loss.device)
+    wanted = metrics.style(painting, loss, settings.metrics)
+    state = method.prepare(painting)
+    rows = []
+    for file, photo in photos.items():
+        output = method.stylise(state, photo.image)
+        if file in save:
+            images.save(save[file], output)
+        rows.append(metrics.measure(output, photo, wanted, loss, settings.metrics))
+    return pd.DataFrame(rows, columns=MEASURES)
+
+
+def measured(
+    method: Method, project: Project, loss: PerceptualLoss, settings: Comparison, key: str
+) -> tuple[pd.DataFrame, dict[int, Path]]:
+    """A method's images of the held-out photos, `rendered` artwork by artwork, each kept, so that
+    a call that was stopped goes on.
+
+    Args:
+        key: a hash of what the method depends on, see `cache.key`.
+
+    Returns:
+        Columns photo, artwork (files), artist and `MEASURES`; and the files of the figure's
+        images by their rows there.
+    """
+    s, sets, listed = settings, splits.read(project), splits.listed(project)
+    held_out = sets.photos.held_out, sets.artworks.held_out
+    figure, wanted = pairs(*held_out, s.pairs, s.seed), renderings(*held_out, s, method)
+    photos = {
+        file: metrics.photo(images.load_square(file, s.size).to(loss.device), loss, s.metrics)
+        for file in sorted({file for files in wanted.values() for file in files})
+    }
+    known = [key, s.size, s.style_size, s.metrics, loss.settings, loss.vgg]
+    known.append(code.executed(inspect.getsource(rendered)))
+    tables, pictures = [], {}
+    for artwork, files in tqdm(wanted.items(), unit="artwork"):
+        rows = {k: photo for k, (photo, other) in enumerate(figure) if other == artwork}
+        decides = [*known, artwork, files, {str(k): photo.name for k, photo in rows.items()}]
+        folder = cache.cache_folder() / "images" / cache.key(*decides, by=[metrics.__name__])
+        pictures |= {k: folder / f"{k}.png" for k in rows}
+        save = {photo: pictures[k] for k, photo in rows.items()}
+        given = method, artwork, {file: photos[file] for file in files}, loss, s, save
+        # The images are written before the table, so that they are there whenever it is.
+        table = cache.kept_table(folder / "measures.csv", partial(rendered, *given))
+        names = listed.loc[files, "file"].tolist(), *listed.loc[artwork, ["file", "artist"]]
+        for place, (column, values) in enumerate(zip(KEYS, names, strict=True)):
+            table.insert(place, column, values)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True), pictures
 
 
 def run(project: Project, name: str) -> Run:
@@ -213,23 +194,14 @@ def run(project: Project, name: str) -> Run:
     logging.basicConfig(format="%(message)s")
     logging.getLogger("metastyle").setLevel(logging.INFO)  # Johnson's training says where it ends
     settings, context = Comparison.read(project, "comparison"), baselines.context(project)
-    sets, chosen = splits.read(project), settings.methods[name]
+    chosen = settings.methods[name]
     made_of = project.root / chosen.made_of
     method = registry.load(name, project, context, weights=made_of)
-    files = sets.photos.held_out, sets.artworks.held_out
     decides = [name, _Values.read(project, f"methods.{name}"), made_of]
     decides += [_Values.read(project, chosen.section), context.photos, context.validation]
     decides += [context.adaptation.seed, context.adaptation.photos]
-    measures, pictures = measured(
-        method.prepare,
-        method.stylise,
-        renderings(*files, settings, method),
-        context.loss,
-        settings,
-        splits.listed(project),
-        key=cache.key(*decides, by=[registry.module(name).__name__]),
-        figure=pairs(*files, settings.pairs, settings.seed),
-    )
+    key = cache.key(*decides, by=[registry.module(name).__name__])
+    measures, pictures = measured(method, project, context.loss, settings, key)
     folder = project.outputs / "images" / name
     shutil.rmtree(folder, ignore_errors=True)
     for k, picture in pictures.items():
@@ -260,31 +232,20 @@ def check(run: Run) -> None:
     print("finite:", bool(finite.all(axis=None)))
 
 
-def counts(name: str, project: Project, loss: PerceptualLoss, size: int, **changes: Any) -> dict:
-    """Parameters, and GMAC of an image of a side, style encoded, of a feed-forward method that
-    is not adapted: counted on the meta device, without computing.
-
-    Args:
-        loss: on the meta device.
-        changes: of the method's settings.
-    """
-    method = registry.load(name, project, baselines.Context(loss), **changes)
-    picture = empty(1, 3, size, size, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        method.stylise(method.ready(picture), picture)
-    return {"parameters": method.parameters, "GMAC": counter.get_total_flops() / 2e9}
-
-
 def deviation(
     name: str, project: Project, loss: PerceptualLoss, size: int
 ) -> dict[str, dict] | None:
-    """`counts` of the network that makes the images and of the one that Table 1 times, where
-    they differ: in an encoder deeper than relu3_3."""
+    """Parameters, and GMAC of an image of a side with its style encoded, of the network that makes
+    the images and of the one that Table 1 times, where they differ: in an encoder deeper than
+    relu3_3. They are counted on the meta device, without computing."""
     if "encoder" not in registry.module(name).Settings.model_fields:
         return None
-    loss = PerceptualLoss(copy.deepcopy(loss.vgg).to("meta"), loss.settings)
-    found = {
-        "images": counts(name, project, loss, size),
-        "timed": counts(name, project, loss, size, encoder="vgg19", vgg19=None),
-    }
+    meta = PerceptualLoss(copy.deepcopy(loss.vgg).to("meta"), loss.settings)
+    picture, found = empty(1, 3, size, size, device="meta"), {}
+    for which, changes in {"images": {}, "timed": {"encoder": "vgg19", "vgg19": None}}.items():
+        method = registry.load(name, project, baselines.Context(meta), **changes)
+        with FlopCounterMode(display=False) as counter:
+            method.stylise(method.ready(picture), picture)
+        gmac = counter.get_total_flops() / 2e9
+        found[which] = {"parameters": method.parameters, "GMAC": gmac}
     return None if found["images"] == found["timed"] else found
