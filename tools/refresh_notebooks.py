@@ -12,8 +12,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from metastyle.pipeline.run import bare
 from metastyle.files import replacing
+from metastyle.pipeline.run import bare
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -20,8 +20,8 @@ from metastyle.config import CropSide, Precision, Project, Section
 from metastyle.core import images, splits
 from metastyle.core.checkpoint import load_neutral
 from metastyle.evaluation import claims
-from metastyle.evaluation.statistics import bootstrap, geometric_mean, weighted_median
 from metastyle.evaluation.machine import has_bfloat16
+from metastyle.evaluation.statistics import bootstrap, geometric_mean, weighted_median
 from metastyle.files import write_table
 from metastyle.studies import frontier
 from metastyle.studies.adapt import held_out

@@ -23,8 +23,8 @@ from metastyle.core.checkpoint import load_network
 from metastyle.core.gradients import Parameters, in_this_thread
 from metastyle.core.network import new_network
 from metastyle.evaluation import operations
-from metastyle.evaluation.statistics import number
 from metastyle.evaluation.machine import has_bfloat16
+from metastyle.evaluation.statistics import number
 from metastyle.evaluation.timing import summary, time_in_turns
 from metastyle.files import write_json
 from metastyle.studies import _variants
