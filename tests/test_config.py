@@ -10,7 +10,7 @@ from conftest import ROOT, SMOKE
 
 from metastyle import cli
 from metastyle.adaptation.adapt import Adaptation
-from metastyle.baselines import quality, registry, training
+from metastyle.baselines import registry, training
 from metastyle.config import InputError, Paths, Project, load
 from metastyle.core import splits
 from metastyle.core.losses import Perceptual
@@ -19,6 +19,7 @@ from metastyle.studies import (
     ablations,
     adapt,
     adapt_chapter,
+    baselines,
     comparison,
     gallery,
     interpolation,
@@ -52,7 +53,7 @@ SECTIONS = {
     "video": video.Video,
     "ablations": ablations.Ablations,
     "pretrain": training.Pretraining,
-    "baselines": quality.Baselines,
+    "baselines": baselines.Baselines,
     "speed": speed.Speed,
 }
 

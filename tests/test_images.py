@@ -6,10 +6,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torchvision.transforms.v2 import functional as tv
 
-from metastyle.core import images
 from metastyle.config import InputError
-from metastyle.core.network import new_network, parameter_names, stylise
+from metastyle.core import images
+from metastyle.core.network import new_network, stylise
 
 NETWORK = new_network(0)
 
@@ -18,12 +19,6 @@ def pattern(width=37, height=23):
     y, x = np.mgrid[:height, :width]
     rgb = np.stack([x * 255 // width, y * 255 // height, (x + y) % 256], -1)
     return Image.fromarray(rgb.astype(np.uint8))
-
-
-def test_parameter_count_of_the_paper():
-    shapes = {name: p.numel() for name, p in NETWORK.named_parameters()}
-    assert sum(shapes.values()) == 1_679_235
-    assert sum(shapes[name] for name in parameter_names(NETWORK, "instance_norm")) == 3_200
 
 
 @settings(max_examples=12, deadline=None)
@@ -59,6 +54,35 @@ def test_exif_rotation_is_applied(tmp_path):
     expected = np.asarray(pattern(40, 24).rotate(-90, expand=True))
     decoded = images.decode(tmp_path / "turned.png")
     assert np.array_equal(decoded.permute(1, 2, 0).numpy(), expected)
+
+
+def test_levels_become_floats_as_in_torchvision():
+    levels = torch.arange(256, dtype=torch.uint8)
+    assert torch.equal(images.to_float(levels), tv.to_dtype(levels, torch.float32, scale=True))
+    assert images.to_float(levels)[[0, 255]].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("height", "width"), [(23, 37), (61, 40), (48, 48), (20, 333)])
+@pytest.mark.parametrize("size", [16, 23, 48, (30, 17)])
+def test_resize_and_centre_are_torchvisions(height, width, size):
+    photo = images.to_float(tv.pil_to_tensor(pattern(width, height)))[None]
+    made = images.resize(photo, size)
+    expected = tv.resize(photo, size, antialias=True)
+    assert torch.equal(made, expected)
+    for sides in ((16, 16), (13, 16), tuple(made.shape[-2:])):
+        assert torch.equal(images.centre(made, *sides), tv.center_crop(expected, sides))
+
+
+def test_squares_are_the_middle_of_each_image(tmp_path):
+    for name, sides in (("wide.png", (60, 20)), ("tall.png", (20, 45))):
+        pattern(*sides).save(tmp_path / name)
+    files = sorted(tmp_path.iterdir())
+    squares = images.load_squares(files, 16)
+    assert squares.shape == (2, 3, 16, 16)
+    for file, square in zip(files, squares, strict=True):
+        whole = tv.to_dtype(images.decode(file), torch.float32, scale=True)
+        expected = tv.center_crop(tv.resize(whole, 16, antialias=True), 16)
+        torch.testing.assert_close(square, expected.clamp(0, 1), rtol=0, atol=1e-6)
 
 
 def test_save_and_load_are_inverse(tmp_path):

@@ -1,18 +1,19 @@
 """Are the trainings good enough to judge a method by? What they learnt, against floors."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import pandas as pd
 import torch
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor
 
-from metastyle.baselines._hypernetwork import CONTENT_LAYER, style_statistics
-from metastyle.config import ImageSide, Section
+from metastyle.baselines._hypernetwork import CONTENT_LAYER, STYLE_LAYERS, statistics
+from metastyle.config import Section
 from metastyle.core.images import resize
 from metastyle.core.vgg import VGG16
 from metastyle.evaluation.metrics import psnr, ssim
-from metastyle.evaluation.statistics import Interval, bootstrap
+from metastyle.evaluation.statistics import bootstrap
 
 
 class Floor(Section):
@@ -23,20 +24,17 @@ class Floor(Section):
 
 
 class Generated(Section):
-    """The most that the means of `apart` may be for Shen's generated networks."""
+    """The most that the means of `distances` may be for Shen's generated networks."""
 
     content: PositiveFloat
     style: PositiveFloat
 
 
-class Baselines(Section):
-    """Section `baselines`; photos: held-out ones, the first by name; null: all."""
+class Features(NamedTuple):
+    """What Shen's loss compares of an image: relu3_3, and `statistics` of the style layers."""
 
-    photos: PositiveInt | None
-    photo_size: ImageSide
-    shown: PositiveInt
-    floors: dict[str, Floor]  # by decoder, in the figure's order
-    generated: Generated
+    content: Tensor
+    statistics: Tensor
 
 
 def quality(reconstructions: Mapping[str, Tensor], photo: Tensor) -> pd.DataFrame:
@@ -72,42 +70,41 @@ def against_floors(table: pd.DataFrame, floors: Mapping[str, Floor]) -> pd.DataF
     rows = {}
     for name, floor in floors.items():
         photos = table[table["decoder"] == name]
-        found: dict[str, Interval] = {k: bootstrap(photos, k, ["photo"]) for k in ("psnr", "ssim")}
-        rows[name] = {
-            **found,
-            "psnr_floor": floor.psnr,
-            "ssim_floor": floor.ssim,
-            "reached": found["psnr"].value >= floor.psnr and found["ssim"].value >= floor.ssim,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index")
+        psnrs, ssims = (bootstrap(photos, k, ["photo"]) for k in ("psnr", "ssim"))
+        reached = psnrs.value >= floor.psnr and ssims.value >= floor.ssim
+        rows[name] = [psnrs, ssims, floor.psnr, floor.ssim, reached]
+    columns = ["psnr", "ssim", "psnr_floor", "ssim_floor", "reached"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 @torch.no_grad()
-def apart(
-    output: Tensor, photo: Tensor, other: Tensor, painting: Tensor, vgg: VGG16
+def features(vgg: VGG16, image: Tensor) -> Features:
+    """Of RGB in [0, 1], (1, 3, H, W)."""
+    layers = vgg(image, STYLE_LAYERS)
+    return Features(layers[CONTENT_LAYER], statistics(layers)[0])
+
+
+def distances(
+    output: Features, photo: Features, other: Features, painting: Features
 ) -> dict[str, float]:
     """How far an image is from what Shen's loss compares it with, in units of what a reader knows.
 
     Args:
-        output: of the photo, in the painting's style. other: another photo. All
-            (1, 3, H, W) in [0, 1], but the painting, which may have another size.
+        output: of the photo, in the painting's style. other: another photo. These have one size.
 
     Returns:
         content: squared distance of relu3_3 to the photo's, over the other photo's to it;
         style: squared distance of the channel moments to the painting's, over the photo's to it.
     """
-    found, wanted, unlike = (
-        vgg(image, [CONTENT_LAYER])[CONTENT_LAYER] for image in (output, photo, other)
-    )
-    content = (found - wanted).square().mean() / (unlike - wanted).square().mean()
-    style = style_statistics(vgg, painting)
-    own, plain = (style_statistics(vgg, image) for image in (output, photo))
-    moved = (own - style).square().sum() / (plain - style).square().sum()
-    return {"content": content.item(), "style": moved.item()}
+    content = (output.content - photo.content).square().mean()
+    unlike = (other.content - photo.content).square().mean()
+    style = (output.statistics - painting.statistics).square().sum()
+    plain = (photo.statistics - painting.statistics).square().sum()
+    return {"content": (content / unlike).item(), "style": (style / plain).item()}
 
 
 def against_limits(table: pd.DataFrame, limits: Generated) -> pd.DataFrame:
-    """Means of `apart` over pairs, with intervals over artists and photos, and whether each is
+    """Means of `distances` over pairs, with intervals over artists and photos, and whether each is
     within its limit.
 
     Args:

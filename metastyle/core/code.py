@@ -17,6 +17,7 @@ PACKAGE = "metastyle"
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@cache
 def executed(source: str) -> str:
     """Source code without comments, docstrings, blank lines and trailing blanks.
 
@@ -91,7 +92,8 @@ def closure(
     return sorted(found)
 
 
-def imports(source: str) -> set[str]:
+@cache
+def imports(source: str) -> frozenset[str]:
     """Names of the package's modules that source code imports; some may be no modules."""
     names = set()
     for node in ast.walk(ast.parse(source)):
@@ -99,9 +101,10 @@ def imports(source: str) -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {name for name in names if name.partition(".")[0] == PACKAGE}
+    return frozenset(name for name in names if name.partition(".")[0] == PACKAGE)
 
 
+@cache
 def imports_by_name(source: str) -> bool:
     """Whether source code is a registry: it calls import_module for a module beside it."""
     return any(

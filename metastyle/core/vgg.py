@@ -105,7 +105,7 @@ class VGG16(nn.Module):
         """The same network with its convolutions and what passes between them in `precision`.
 
         bfloat16 takes half the time where the processor has instructions for it
-        (`timing.has_bfloat16`), and far longer where it has none.
+        (`machine.has_bfloat16`), and far longer where it has none.
         """
         if precision == "float32":
             return self

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from metastyle.config import InputError, Project, Section
-from metastyle.evaluation.statistics import Interval
+from metastyle.evaluation.statistics import Interval, number
 from metastyle.files import replacing
 
 Verdict = Literal["reproduced", "partly", "not reproduced", "undecided", "not judged", "measured"]
@@ -44,7 +44,7 @@ class Row(Section):
         if not isinstance(self.ours, float | int):
             return str(self.ours if self.ours is not None else "")
         if self.low is None:
-            return _number(self.ours)
+            return number(self.ours)
         return str(Interval(self.ours, self.low, self.high))
 
 
@@ -99,7 +99,7 @@ def table(rows: Iterable[Row], links: dict[str, str] | None = None) -> str:
     lines = ["| claim | measured | paper | here [95 % interval] | verdict |" + " |" * bool(links)]
     lines.append("| --- | --- | --- | --- | --- |" + " --- |" * bool(links))
     for r in rows:
-        paper = _number(r.paper) if isinstance(r.paper, float | int) else (r.paper or "")
+        paper = number(r.paper) if isinstance(r.paper, float | int) else (r.paper or "")
         verdict = r.verdict + (f": {r.note}" if r.note else "")
         cells = [r.claim, r.quantity, paper, r.value(), verdict]
         cells += [links.get(r.claim, "")] if links else []
@@ -112,15 +112,11 @@ def _sentence(r: Row) -> str:
         f"**{r.claim}, {r.quantity}**: {r.value()}" if r.claim else f"**{r.quantity}**: {r.value()}"
     )
     if r.paper is not None:
-        text += f" (paper: {_number(r.paper) if isinstance(r.paper, float | int) else r.paper})"
+        text += f" (paper: {number(r.paper) if isinstance(r.paper, float | int) else r.paper})"
     text += "."
     if r.rule:
         text += f" Rule: {r.rule} Verdict: **{r.verdict}**."
     return f"{text} {r.note}".rstrip()
-
-
-def _number(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _keys(rows: Sequence[Row]) -> list[str]:

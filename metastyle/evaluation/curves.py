@@ -5,20 +5,18 @@ name a run. All starts have the same runs.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from metastyle.evaluation.statistics import Interval, bootstrap, weighted_median
 
+Names = Sequence[str]  # of columns
+
 
 def ratios(
-    curves: pd.DataFrame,
-    reference: str,
-    counts: Sequence[int],
-    *,
-    run: Sequence[str],
-    over: Sequence[str],
+    curves: pd.DataFrame, reference: str, counts: Sequence[int], *, run: Names, over: Names
 ) -> pd.DataFrame:
     """Median over the runs of a start's loss over the reference's in the same run, by the number
     of updates.
@@ -56,6 +54,50 @@ def ahead(intervals: pd.DataFrame, rivals: Sequence[str]) -> list[int]:
     ]
 
 
+class Needed(NamedTuple):
+    """How many updates the runs from one start take to a loss.
+
+    median: over the runs, with its interval; a number as large as `limit`, where the curves end,
+    stands for more. never: so many of the runs do not get there.
+    """
+
+    median: Interval
+    limit: int
+    never: int
+    runs: int
+
+    def __str__(self) -> str:
+        value, low, high = (f"{v:.0f}" if v < self.limit else f"> {v:.0f}" for v in self.median)
+        return f"{value} [{low}, {high}], {self.never} of {self.runs} never"
+
+    def told(self) -> str:
+        """What the median must not be read without."""
+        beyond = f"; {self.limit} stands for more" if self.median.high >= self.limit else ""
+        return f"{self.never} of {self.runs} runs do not get there{beyond}."
+
+
+def needed(
+    curves: pd.DataFrame, reference: str, counts: Sequence[int], *, run: Names, over: Names
+) -> pd.DataFrame:
+    """Updates from each start to the loss that the reference has after `counts` updates.
+
+    Args:
+        run, over: as for `ratios`.
+
+    Returns:
+        A `Needed` per start (index, the reference left out) and count (columns).
+    """
+    limits = curves.groupby("start")["update"].max()
+    caught = catch_up(curves, reference, counts, run=run)
+    starts = list(dict.fromkeys(caught["start"]))
+    result = pd.DataFrame(index=starts, columns=list(counts), dtype=object)
+    for (start, count), rows in caught.groupby(["start", "count"]):
+        limit, never = int(limits[start]), int(np.isinf(rows["reached"]).sum())
+        median = censored_median(rows, limit, over)
+        result.at[start, count] = Needed(median, limit, never, len(rows))
+    return result
+
+
 def first_reach(updates: Sequence[int], losses: Sequence[float], target: float) -> float:
     """The number of updates at which a curve first comes down to a loss; infinity if it does not.
 
@@ -74,12 +116,13 @@ def first_reach(updates: Sequence[int], losses: Sequence[float], target: float) 
 
 
 def catch_up(
-    curves: pd.DataFrame, reference: str, counts: Sequence[int], *, run: Sequence[str]
+    curves: pd.DataFrame, reference: str, counts: Sequence[int], *, run: Names
 ) -> pd.DataFrame:
-    """When each start reaches the loss that the reference has after `counts` updates of the same run.
+    """When each start reaches the loss that the reference has after `counts` updates of the same
+    run.
 
     Returns:
-        The run's columns, start, count, and `reached`: updates, infinity where the start's curve ends
+        The run's columns, start, count, and `reached`: updates, infinity where the curve ends
         before (censored).
     """
     rows = []
@@ -97,7 +140,7 @@ def catch_up(
     return pd.DataFrame(rows)
 
 
-def censored_median(rows: pd.DataFrame, limit: float, over: Sequence[str]) -> Interval:
+def censored_median(rows: pd.DataFrame, limit: float, over: Names) -> Interval:
     """Median of `reached`, where curves were followed for `limit` updates.
 
     All curves of a start end at the same number of updates, so that the median is known as long as

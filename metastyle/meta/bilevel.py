@@ -3,7 +3,7 @@
 Inner:  w_0 = theta,  w_t = w_{t-1} - delta * grad L(w_{t-1}; style, support_t)
 Outer:  minimise over theta the sum over styles of L(w_T; style, query)
 
-`plain.meta_gradient` differentiates this as it reads. Here the same gradient is put together by
+`reference.meta_gradient` differentiates this as it reads. Here the same gradient is put together by
 the chain rule,
 
     v_T = grad L(w_T; style, query),

@@ -141,3 +141,13 @@ def phase_at(iteration: int, settings: MetaTraining) -> Phase:
             return phase.changed(inner_learning_rate=ramp * phase.inner_learning_rate)
         before += phase.iterations
     raise ValueError(f"iteration {iteration} of a run of {before}")
+
+
+def crops_seen(settings: MetaTraining) -> tuple[int, int]:
+    """How many crops of photos a run draws, support and query, and of how many pixels in all."""
+    s, count, pixels = settings, 0, 0
+    for phase in s.phases:
+        batches = phase.iterations * s.styles_per_iteration * (phase.inner_steps + 1)
+        count += batches * s.contents_per_batch
+        pixels += batches * s.contents_per_batch * phase.size**2
+    return count, pixels

@@ -1,4 +1,4 @@
-"""Algorithm 1 as it reads: what `bilevel` and `operators` are held to, in value and in time.
+"""Algorithm 1 as it reads: what `bilevel` and `kernels` are held to, in value and in time.
 
 PyTorch's own layers, a whole batch at once, and one graph through the inner steps.
 """

@@ -1,218 +1,295 @@
-"""Which photo meets which artwork (paper, figure 4), and what comes of it by each method."""
+"""Chapter 5, figure 4: eight methods compared, in pictures and in measures (claim C5)."""
 
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+import json
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
-import torch
-from pydantic import PositiveInt, model_validator
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
-from torchvision.transforms.v2 import functional as F
+from matplotlib.figure import Figure
 
-from metastyle.baselines import Method
-from metastyle.config import ImageSide, Section
-from metastyle.core import images
-from metastyle.core.cache import fingerprint, kept_table
-from metastyle.core.crops import pairs
-from metastyle.core.losses import Perceptual
-from metastyle.core.vgg import VGG16
-from metastyle.evaluation import metrics
-from metastyle.evaluation.metrics import Metrics, Photo
-from metastyle.evaluation.statistics import Interval, bootstrap
+from metastyle import plots
+from metastyle.adaptation.adapt import Adaptation
+from metastyle.baselines import Context, gatys, johnson, registry
+from metastyle.baselines.training import Pretraining
+from metastyle.config import Project
+from metastyle.core import crops, images, splits
+from metastyle.core.losses import PerceptualLoss, load_loss
+from metastyle.evaluation import claims, metrics
+from metastyle.evaluation.statistics import Interval, bootstrap, number
+from metastyle.studies.images import ANCHORS, KEYS, MEASURES, Comparison, measured
 
-MEASURES = ["content", "gram", "sliced", "ssim", "cfsd"]  # columns of `rendered`
-
-
-class Comparison(Section):
-    """Section `comparison`.
-
-    methods: those that are compared, in the figure's order, each with the file that it is made
-        of (beside VGG-16's), relative to the project root.
-    pairs: rows of the figure.
-    measured_pairs: how many pairs are measured, the figure's first; null: every photo with
-        every artwork. optimised_pairs: likewise of a method that optimises every image.
-    size: side of the images. style_size: shorter side of the paintings; pixels.
-    """
-
-    methods: dict[str, Path]
-    pairs: PositiveInt
-    measured_pairs: PositiveInt | None
-    optimised_pairs: PositiveInt | None
-    seed: int
-    size: ImageSide
-    style_size: ImageSide
-    metrics: Metrics
-
-    @model_validator(mode="after")
-    def _figure_is_measured(self) -> "Comparison":
-        for name in ("measured_pairs", "optimised_pairs"):
-            if (getattr(self, name) or self.pairs) < self.pairs:
-                raise ValueError(f"{name} includes the figure's pairs and cannot be fewer")
-        return self
-
-
-def renderings(
-    photos: Sequence[Path],
-    artworks: Sequence[Path],
-    settings: Comparison,
-    method: Method | None = None,
-) -> dict[Path, list[Path]]:
-    """The photos that a method (None: an anchor) renders in the style of each artwork.
-
-    A method that takes a training from scratch per style gets the figure's artworks alone.
-    """
-    s = settings
-    optimises = method is not None and method.updates > 1
-    count = s.optimised_pairs if optimises else s.measured_pairs
-    if count is None:
-        wanted = {artwork: list(photos) for artwork in artworks}
-    else:
-        wanted = {}
-        for photo, artwork in pairs(photos, artworks, count, s.seed):
-            wanted.setdefault(artwork, []).append(photo)
-    if method is not None and method.styles == "1":
-        figure = {artwork for _, artwork in pairs(photos, artworks, s.pairs, s.seed)}
-        wanted = {artwork: files for artwork, files in wanted.items() if artwork in figure}
-    return wanted
-
-
-def photos_to_compare(
-    files: Sequence[Path], vgg: VGG16, perceptual: Perceptual, settings: Comparison
-) -> dict[Path, Photo]:
-    """Central squares of the files, with what measures need of them."""
-    return {
-        file: metrics.photo(
-            images.load_square(file, settings.size).to(vgg.mean.device),
-            vgg,
-            perceptual,
-            settings.metrics,
-        )
-        for file in files
-    }
-
-
-def rendered(
-    prepare: Callable[[Tensor], Any],
-    stylise: Callable[[Any, Tensor], Tensor],
-    artwork: Path,
-    photos: Mapping[Path, Photo],
-    vgg: VGG16,
-    perceptual: Perceptual,
-    settings: Comparison,
-    *,
-    save: Mapping[Path, Path] | None = None,
-) -> pd.DataFrame:
-    """Photos in the style of one artwork: a row of `MEASURES` each, in their order.
-
-    Args:
-        prepare, stylise: as in `methods.Method`.
-        save: where the images of some photos go.
-    """
-    painting = images.load(artwork, settings.style_size).to(vgg.mean.device)
-    wanted = metrics.style(painting, vgg, perceptual, settings.metrics)
-    state = prepare(painting)
-    rows = []
-    for file, photo in photos.items():
-        output = stylise(state, photo.image)
-        if save and file in save:
-            images.save(save[file], output)
-        rows.append(metrics.measure(output, photo, wanted, vgg, perceptual, settings.metrics))
-    return pd.DataFrame(rows, columns=MEASURES)
-
-
-def kept_rendering(
-    cache: Path,
-    decides: list[Any],
-    prepare: Callable[[Tensor], Any],
-    stylise: Callable[[Any, Tensor], Tensor],
-    artwork: Path,
-    photos: Mapping[Path, Photo],
-    vgg: VGG16,
-    perceptual: Perceptual,
-    settings: Comparison,
-    *,
-    figure: Sequence[tuple[Path, Path]] = (),
-) -> tuple[pd.DataFrame, dict[int, Path]]:
-    """`rendered`, unless an earlier call did it.
-
-    Args:
-        cache: a folder, see `training.cache_folder`.
-        decides: what `prepare` and `stylise` depend on, see `kept.fingerprint`.
-        figure: pairs; their images are kept too.
-
-    Returns:
-        The table, with the paths in columns `photo` and `artwork` before the measures; and the
-        files of the figure's images by their row there.
-    """
-    s = settings
-    rows = {k: photo for k, (photo, other) in enumerate(figure) if other == artwork}
-    known = [*decides, s.size, s.style_size, s.metrics, perceptual, vgg, artwork, [*photos]]
-    known.append({str(k): photo.name for k, photo in rows.items()})
-    folder = cache / "pictures" / fingerprint(*known)
-    files = {k: folder / f"{k}.png" for k in rows}
-    save = {photo: files[k] for k, photo in rows.items()}
-    given = prepare, stylise, artwork, photos, vgg, perceptual, settings
-    # The images are written before the table, so that they are there whenever it is.
-    table = kept_table(cache, known, lambda: rendered(*given, save=save))
-    table.insert(0, "photo", list(photos))
-    table.insert(1, "artwork", artwork)
-    return table, files
-
-
-def against(table: pd.DataFrame, other: pd.DataFrame) -> tuple[int, dict[str, Interval]]:
-    """How many pairs two tables share, and the mean difference there of each measure, the first
-    minus the other, with its interval over artists and photos.
-
-    Args:
-        table, other: columns photo, artwork, artist and `MEASURES`.
-    """
-    both = table.merge(other, on=["photo", "artwork", "artist"], suffixes=("", " other"))
-    for name in MEASURES:
-        both[name] -= both[f"{name} other"]
-    return len(both), {name: bootstrap(both, name, ["artist", "photo"]) for name in MEASURES}
-
-
-# What any method lies between: functions as `rendered` takes them.
-ANCHORS: dict[str, tuple[Callable, Callable]] = {
-    "photo": (lambda style: None, lambda state, photo: photo),
-    "style": (lambda style: style, lambda style, photo: _filling(style, photo)),
+JUDGED = ["sliced", "cfsd", "ssim"]  # of style, of structure, and of structure without VGG
+PEERS = ["gatys", "johnson"]
+RULE = (
+    "Seen from MetaStyle a method is near if in all three measures (sliced, cfsd, ssim) the 95 % "
+    "interval of the difference lies within the share `comparison.near` of the distance between "
+    "the anchors; else it is below if worse in one measure (0 is outside the interval) and better "
+    "in none, above if the reverse; better in one and worse in another is another trade-off. A "
+    "method that was trained below its floor, or on less than the share `comparison.trained` of "
+    "the published pixels, is not judged."
+)
+PARTS = {
+    "near": ("quality near Gatys and Johnson", "Reproduced if both are near or below."),
+    "above": ("quality above the others", "Reproduced if all that are judged are below."),
 }
 
+# What the paper says of each.
+PAPER = {
+    "gatys": "with Johnson the best image quality of all methods tested, and the slowest",
+    "johnson": "with Gatys the best image quality; one training for each style",
+    "wct": "strokes in excess: blobs of colour in which much of the photo's structure is lost",
+    "adain": "unnatural cracks and discontinuities",
+    "shen": "strange regions of colour, probably from image networks that have not converged",
+    "avatarnet": "contours of the photo are changed without need",
+    "styleswap": "the painting's colours are taken over, its strokes and effects are not",
+    "metastyle": "after adaptation the quality of Johnson's networks",
+}
+# Photos of 256 x 256 pixels that a published training saw: AdaIN's 160,000 batches of 8; the others
+# name their photos alone, about 80,000 (MS-COCO), which are counted once.
+PUBLISHED = dict.fromkeys(["wct", "shen", "avatarnet", "styleswap"], 80_000)
+PUBLISHED["adain"] = 160_000 * 8
 
-def _filling(style: Tensor, photo: Tensor) -> Tensor:
-    """The style image itself, scaled and cropped to the photo's size."""
-    height, width = photo.shape[-2:]
-    scale = max(height / style.shape[-2], width / style.shape[-1])
-    size = [round(scale * side) for side in style.shape[-2:]]
-    return F.center_crop(F.resize(style, size, antialias=True), [height, width])
+
+class Run(NamedTuple):
+    """What the chapter shows, by method: MetaStyle beside its peers, then the others.
+
+    pairs: photos and artworks of the figure. tables: of the images' measures, see `images.Run`;
+    anchors: the same of the photo left as it is, and of the painting. differences: from `against`
+    MetaStyle. trainings: see `trainings`.
+    """
+
+    project: Project
+    settings: Comparison
+    loss: PerceptualLoss
+    pairs: list[tuple[Path, Path]]
+    tables: dict[str, pd.DataFrame]
+    anchors: dict[str, pd.DataFrame]
+    differences: dict[str, pd.Series]
+    trainings: pd.DataFrame
 
 
-def counts(name: str, params: str | Path, vgg: VGG16, size: int, **changes: Any) -> dict:
-    """Parameters, and GMAC of an image of a side, style encoded, of a feed-forward method that
-    is not adapted: counted on the meta device, without computing.
+def trainings(project: Project, settings: Comparison) -> pd.DataFrame:
+    """How each method was trained, as far as it is known.
+
+    Returns:
+        Indexed by method: iterations (at most; Gatys' are of every image), photos of an iteration,
+        sides of its crops in pixels; for methods that train once for all styles share, of the
+        pixels of `PUBLISHED`; and not judged: why, or nothing.
+    """
+    runs = Pretraining.read(project, "pretrain").runs
+    known: dict[str, tuple] = {k: (r.iterations, r.photos, [r.size]) for k, r in runs.items()}
+    scratch = johnson.Settings.read(project, "methods.johnson")
+    for name, s in (("johnson", scratch), ("metastyle", Adaptation.read(project, "adapt"))):
+        known[name] = s.updates, s.contents_per_batch, s.sizes
+    iterations = gatys.Settings.read(project, "methods.gatys").updates
+    known["gatys"] = iterations, 1, [settings.size]
+    table = pd.DataFrame.from_dict(known, "index", columns=["iterations", "photos", "sides"])
+    table["share"], table["not judged"] = "", ""
+    reached = json.loads((project.inputs / "baselines" / "floors.json").read_text())
+    for name, r in runs.items():
+        share = r.iterations * r.photos * r.size**2 / (PUBLISHED[name] * 256**2)
+        missed = [k for k, good in reached.items() if k.rstrip("12345") == name and not good]
+        why = f"trained on {share:.2%} of the published pixels" * (share < settings.trained)
+        why = f"below its floor ({', '.join(missed)})" if missed else why
+        table.loc[name, ["share", "not judged"]] = f"{share:.2%}", why
+    return table
+
+
+def run(project: Project) -> Run:
+    """Read the images' measures, measure the anchors, and take differences to MetaStyle."""
+    settings, loss = Comparison.read(project, "comparison"), load_loss(project)
+    folder, held_out = project.inputs / "images", splits.read(project)
+    names = sorted(settings.methods, key=lambda name: name not in [*PEERS, "metastyle"])
+    tables = {name: pd.read_csv(folder / name / "metrics.csv") for name in names}
+    anchors = {
+        name: measured(anchor, project, loss, settings, f"anchor: {name}")[0]
+        for name, anchor in ANCHORS.items()
+    }
+    others = {name: table for name, table in tables.items() if name != "metastyle"}
+    differences = {name: against(table, tables["metastyle"]) for name, table in others.items()}
+    files = held_out.photos.held_out, held_out.artworks.held_out
+    pairs = crops.pairs(*files, settings.pairs, settings.seed)
+    given = project, settings, loss, pairs, tables, anchors, differences
+    return Run(*given, trainings(project, settings).reindex(names))
+
+
+def means(table: pd.DataFrame) -> pd.Series:
+    """How many pairs a table has, and the mean of each of `MEASURES` with its interval over artists
+    and photos.
 
     Args:
-        vgg: on the meta device.
-        changes: of the method's settings.
+        table: columns photo, artwork, artist and `MEASURES`.
     """
-    resources = methods.Resources(vgg, None, [], None, None)
-    method = methods.load(name, params, resources, **changes)
-    picture = torch.empty(1, 3, size, size, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        method.stylise(method.ready(picture), picture)
-    return {"parameters": method.parameters, "GMAC": counter.get_total_flops() / 2e9}
+    found = {name: bootstrap(table, name, ["artist", "photo"]) for name in MEASURES}
+    return pd.Series({"pairs": len(table), **found})
 
 
-def deviation(name: str, params: str | Path, vgg: VGG16, size: int) -> dict[str, dict] | None:
-    """`counts` of the network that makes the images and of the one that Table 1 times, where
-    they differ: in an encoder deeper than relu3_3."""
-    if "encoder" not in import_module(f"metastyle.methods.{name}").Settings.model_fields:
-        return None
-    found = {
-        "images": counts(name, params, vgg, size),
-        "timed": counts(name, params, vgg, size, encoder="vgg19", vgg19=None),
-    }
-    return None if found["images"] == found["timed"] else found
+def against(table: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
+    """`means` of the differences on the pairs that two tables share, the first minus the other."""
+    both = table.merge(other, on=KEYS, suffixes=("", " other"))
+    for name in MEASURES:
+        both[name] -= both[f"{name} other"]
+    return means(both)
+
+
+def gain(measure: str, difference: Interval) -> tuple[float, float]:
+    """Bounds of how much better the first of two methods is: of SSIM more is, else less."""
+    d = difference
+    return (d.low, d.high) if measure == "ssim" else (-d.high, -d.low)
+
+
+def standing(differences: Mapping[str, Interval], anchors: Mapping[str, float], near: float) -> str:
+    """How a method stands to another, here to MetaStyle, in the measures of `JUDGED`.
+
+    Args:
+        differences: of each measure, method minus the other.
+        anchors: of each measure, how far the untouched photo and the painting are apart.
+        near: share of that distance.
+
+    Returns:
+        "near", "above", "below" or "another trade-off", see `RULE`; "undecided": neither better
+        nor worse in any.
+    """
+    gains = {k: gain(k, differences[k]) for k in JUDGED}
+    margins = {k: near * anchors[k] for k in JUDGED}
+    if all(-margins[k] <= low and high <= margins[k] for k, (low, high) in gains.items()):
+        return "near"
+    better = any(low > 0 for low, _ in gains.values())
+    worse = any(high < 0 for _, high in gains.values())
+    if better and worse:
+        return "another trade-off"
+    return "above" if better else "below" if worse else "undecided"
+
+
+def claim(standings: Mapping[str, str]) -> dict[str, claims.Verdict]:
+    """C5, that MetaStyle's quality is near its peers' and above all the others'.
+
+    Args:
+        standings: of the methods that may be judged, by `standing`, seen from MetaStyle.
+
+    Returns:
+        Verdicts on the parts "near" (its `PEERS`, or above them) and "above" (the others),
+        undecided where no standing speaks against it and one is undecided, not judged where there
+        is none; and on "both".
+    """
+    peers = {k: stands for k, stands in standings.items() if k in PEERS}
+    others = [standings[k] for k in standings.keys() - peers.keys()]
+    found = {"near": _all(peers.values(), {"near", "below"}), "above": _all(others, {"below"})}
+    good = [*found.values()].count("reproduced")
+    unclear = [v for v in ("not judged", "undecided") if v in found.values()]
+    whole = "reproduced" if good == 2 else "partly" if good else [*unclear, "not reproduced"][0]
+    return {**found, "both": whole}
+
+
+def _all(standings: Collection[str], good: Collection[str]) -> claims.Verdict:
+    if not standings:
+        return "not judged"
+    against = {s for s in standings if s not in good}
+    if against - {"undecided"}:
+        return "not reproduced"
+    return "undecided" if against else "reproduced"
+
+
+def spans(run: Run) -> dict[str, float]:
+    """How far the anchors are apart in each measure."""
+    photo, style = (run.anchors[name][MEASURES].mean() for name in ("photo", "style"))
+    return (photo - style).abs().to_dict()
+
+
+def pictures(run: Run) -> Figure:
+    """Figure 4: a pair in each row, and each method's image with its weighted loss."""
+    size, w = run.settings.size, run.loss.settings
+    listed = splits.listed(run.project)
+    tables = [table.set_index(["photo", "artwork"]) for table in run.tables.values()]
+    rows, under = [], []
+    for k, (photo, artwork) in enumerate(run.pairs):
+        made = [run.project.inputs / "images" / name / f"{k}.jpg" for name in run.tables]
+        shown = [images.load_square(file, size) for file in (photo, artwork)]
+        rows.append([*shown, *map(images.load, made)])
+        at = [table.loc[tuple(listed.loc[[photo, artwork], "file"])] for table in tables]
+        losses = (w.content_weight * row["content"] + w.style_weight * row["gram"] for row in at)
+        title = listed.at[artwork, "title"].split(" - ")[0]
+        under.append(["", title, *map("{:.0f}".format, losses)])
+    columns = ["content", "style", *run.tables]
+    return plots.grid(rows, columns=columns, under=under, cell=2.45, text=13)
+
+
+def networks(run: Run) -> pd.DataFrame:
+    """Parameters and GMAC where images come from another network than the one Table 1 times."""
+    files = {name: run.project.inputs / "images" / name / "network.json" for name in run.tables}
+    counted = {name: json.loads(file.read_text()) for name, file in files.items()}
+    tables = {name: pd.DataFrame(found) for name, found in counted.items() if found}
+    return pd.concat(tables or {"": pd.DataFrame()}).map(number)
+
+
+def measures(run: Run) -> pd.DataFrame:
+    """Means over all pairs that a method rendered, and of the anchors."""
+    tables = {f"anchor: {name}": table for name, table in run.anchors.items()} | run.tables
+    return pd.DataFrame({name: means(table) for name, table in tables.items()}).T.map(str)
+
+
+def differences(run: Run) -> pd.DataFrame:
+    """Mean differences to MetaStyle on the same pairs."""
+    return pd.DataFrame(run.differences).T.map(str)
+
+
+def trade_offs(run: Run) -> Figure:
+    """The differences in style and structure as a plane around MetaStyle."""
+    points = {name: found[JUDGED[:2]].tolist() for name, found in run.differences.items()}
+    near = [run.settings.near * spans(run)[k] for k in JUDGED[:2]]
+    return plots.trade_offs(points, "metastyle", near, JUDGED[:2])
+
+
+def coded(run: Run) -> None:
+    """Show the figure's photos through WCT's five coders, without a style and with it; and SSIM."""
+    if "wct" not in run.tables:
+        return
+    s, folder = run.settings, run.project.inputs / "images" / "wct"
+    weights = run.project.root / s.methods["wct"].made_of
+    coders = registry.load("wct", run.project, Context(run.loss), weights=weights, alpha=0.0)
+    rows, under = [[], []], [[], []]
+    for k, (file, artwork) in enumerate(run.pairs):
+        photo = images.load_square(file, s.size)
+        state = coders.prepare(images.load(artwork, s.style_size))
+        both = coders.stylise(state, photo), images.load_square(folder / f"{k}.jpg", s.size)
+        for row, texts, image in zip(rows, under, both, strict=True):
+            row.append(image)
+            texts.append(f"SSIM {metrics.ssim(image, photo):.2f}")
+    plots.grid(rows, labels=["no style", "style"], under=under, cell=2.45)
+
+
+def judge(run: Run) -> list[claims.Row]:
+    """C5 by `RULE`, its two parts, and how each method stands."""
+    why, rows, stands = run.trainings["not judged"], [], {}
+    for name, found in run.differences.items():
+        stand = standing(found, spans(run), run.settings.near)
+        gains = {measure: gain(measure, found[measure]) for measure in MEASURES}
+        words = {
+            "nearer": [measure for measure, (low, _) in gains.items() if low > 0],
+            "farther": [measure for measure, (_, high) in gains.items() if high < 0],
+        }
+        told = [f"{word} in {', '.join(within)}" for word, within in words.items() if within]
+        note = f"To photo or painting, on {found['pairs']} pairs, {'; '.join(told) or 'undecided'}."
+        given = {"paper": PAPER.get(name), "note": note}
+        if why[name]:
+            given |= {"verdict": "not judged", "note": f"Not judged: {why[name]}. {note}"}
+        else:
+            stands[name] = stand
+        rows.append(claims.row("C5", f"{name} seen from MetaStyle", stand, **given))
+    verdicts, parts = claim(stands), []
+    for part, (quantity, rule) in PARTS.items():
+        of = [f"{k} {stand}" for k, stand in stands.items() if (k in PEERS) == (part == "near")]
+        given = {"rule": rule, "verdict": verdicts[part]}
+        parts.append(claims.row("C5", quantity, ", ".join(of) or "none judged", **given))
+    s, left = run.settings, ", ".join(name for name in run.differences if why[name])
+    note = f"`near` is {s.near:.0%}, `trained` {s.trained:.0%}. Not judged: {left or 'none'}."
+    found = f"near: {verdicts['near']}; above: {verdicts['above']}"
+    given = {"rule": RULE, "paper": PAPER["metastyle"], "verdict": verdicts["both"], "note": note}
+    return [claims.row("C5", "image quality", found, **given), *parts, *rows]
+
+
+def check(run: Run) -> None:
+    """Print whether all methods are there, with finite measures."""
+    finite = pd.concat(run.tables.values())[MEASURES].map(lambda v: abs(v) < float("inf"))
+    print("methods:", len(run.tables), "- finite:", bool(finite.all(axis=None)))

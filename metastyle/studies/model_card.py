@@ -9,7 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from metastyle.core.losses import Perceptual
-from metastyle.meta.train import Images, MetaTraining
+from metastyle.meta.loader import Images, MetaTraining
 
 
 def fingerprint(parameters: dict[str, Tensor]) -> str:
@@ -37,7 +37,7 @@ def licences(files: Sequence[Path], sources: pd.DataFrame) -> Counter[str]:
     return Counter(known.get(file.name, "not in the list of sources") for file in files)
 
 
-def card(
+def markdown(
     parameters: dict[str, Tensor],
     log: pd.DataFrame,
     settings: MetaTraining,
@@ -45,10 +45,19 @@ def card(
     images: Images,
     sources: pd.DataFrame,
     *,
-    seconds: float,
+    hours: float,
     machine: str,
+    note: str = "",
 ) -> str:
-    """The card, in Markdown."""
+    """The card, in Markdown.
+
+    Args:
+        parameters: of the network, by name.
+        log: columns of `meta.train.COLUMNS`.
+        sources: see `licences`.
+        hours, machine: what the training took, and where.
+        note: what else a reader must know of this run.
+    """
     s = settings
     photos = [*images.inner, *images.outer]
     last = log.tail(max(1, s.average_last))
@@ -62,7 +71,7 @@ def card(
         f"inner parameters {s.inner_parameters}, δ = {s.inner_learning_rate:g}",
         "steps": f"{len(log):,} outer iterations of {s.styles_per_iteration} style(s) with {batch} "
         f"photos, {s.size} px{finish}",
-        "time": f"{seconds / 3600:.1f} h on {machine}",
+        "time": f"{hours:.1f} h on {machine}",
         "loss": f"variant {perceptual.variant}, style weight {perceptual.style_weight:g}; median "
         f"outer loss over the last {len(last)} iterations {last['loss'].median():.1f}",
         "photos": f"{len(photos)}: {_counts(licences(photos, sources))}",
@@ -72,6 +81,8 @@ def card(
         "well; small crops, which show large strokes in part; training and evaluation rest on "
         "one VGG-16",
     }
+    if note:
+        rows["note"] = note
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {k} | {v} |" for k, v in rows.items())
 
 

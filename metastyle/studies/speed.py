@@ -1,38 +1,34 @@
-"""Ways to compute one meta-gradient, and what each costs.
+"""Chapter 13: variants of computing one meta-gradient, and what each costs; run by `make bench`.
 
-Memory is measured in a process of its own: `python -m metastyle.benchmark exact reference
+Memory is measured in a process of its own: `python -m metastyle.studies.speed exact reference
 params.yaml` prints it as JSON.
 """
 
-import argparse
-import copy
 import json
 import os
-import re
-import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
-from functools import cache, partial
-from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated
 
+import pandas as pd
 import torch
-from pydantic import Field, PositiveInt
-from torch.nn import functional as F
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
-from metastyle.config import CropSide, Precision, Section, read
-from metastyle.core import losses, splits
-from metastyle.core.gradients import Parameters, TaskLoss, in_this_thread
-from metastyle.core.losses import Perceptual
-from metastyle.core.network import new_network, parameter_names
-from metastyle.core.vgg import VGG16, load_vgg
-from metastyle.evaluation.timing import measure
-from metastyle.meta import bilevel
-from metastyle.meta.train import Images, MetaTraining, draw_crops, draw_tasks
+from metastyle.config import CropSide, Project, Section
+from metastyle.core import crops
+from metastyle.core.checkpoint import load_network
+from metastyle.core.gradients import Parameters, in_this_thread
+from metastyle.core.network import new_network
+from metastyle.evaluation import operations
+from metastyle.evaluation.machine import has_bfloat16
+from metastyle.evaluation.statistics import number
+from metastyle.evaluation.timing import summary, time_in_turns
+from metastyle.files import write_json
+from metastyle.studies import _variants
+from metastyle.studies._variants import Prepared, Step, cosine, distance
 
 
 class Scale(Section):
@@ -44,36 +40,40 @@ class Scale(Section):
     contents_per_batch: PositiveInt
     repeats: PositiveInt
 
+    def __str__(self) -> str:
+        contents = self.contents_per_batch
+        return f"{self.size} px, {self.styles_per_iteration} x ({contents} + {contents})"
+
 
 class Goals(Section):
-    """What was asked of the ways before they were written: times faster than the plain one, and
-    the exact one's memory as a share of the plain one's."""
+    """What was asked of the variants before they were written: times faster than the plain one,
+    and the exact one's memory as a share of the plain one's."""
 
-    exact: float
-    fast: float
-    memory: float
+    exact: PositiveFloat
+    fast: PositiveFloat
+    memory: PositiveFloat
 
 
-class Benchmark(Section):
-    """Section `benchmark`."""
+class Speed(Section):
+    """Section `speed`.
+
+    ceiling_seconds: for each of four measurements of the machine. input_iterations: whose crops
+    are timed.
+    """
 
     scales: Annotated[list[Scale], Field(min_length=1)]
     goals: Goals
-    ceiling_seconds: float
+    ceiling_seconds: NonNegativeFloat
     input_iterations: PositiveInt
 
 
-Step = Callable[[Parameters], Parameters]
-
+KINDS = ("float32", "bfloat16")
+OF_PLAIN = {"of plain's peak": "peak, GiB", "of plain's own": "the step's own, GiB"}
 # Operations by what they do; what is not listed counts as element-wise work and copies.
 GROUPS = {
-    "convolutions": (
-        "aten::mkldnn_convolution",
-        "aten::convolution_backward",
-        "aten::_convolution",
-        "aten::mkldnn_convolution_backward",
-        "aten::_slow_conv2d_forward",
-    ),
+    "convolutions": ("aten::mkldnn_convolution", "aten::mkldnn_convolution_backward",
+                     "aten::_convolution", "aten::convolution_backward",
+                     "aten::_slow_conv2d_forward"),
     "Gram matrices": ("aten::bmm", "aten::mm"),
     "instance norm": ("aten::native_batch_norm", "aten::native_batch_norm_backward"),
     "pooling": ("aten::max_pool2d_with_indices", "aten::max_pool2d_with_indices_backward",
@@ -83,179 +83,120 @@ GROUPS = {
 }  # fmt: skip
 
 
-class Prepared(NamedTuple):
-    """`ways` and `levers` as functions of theta, for the tasks of the first iteration at a scale;
-    `draw` takes an iteration to its crops."""
-
-    ways: dict[str, Step]
-    levers: dict[str, Step]
-    draw: Callable[[int], list]
+def prepare(project: Project, scale: Scale) -> Prepared:
+    """The variants at a scale, see `_variants.prepare`."""
+    decides = {"size", "styles_per_iteration", "contents_per_batch"}
+    return _variants.prepare(project, scale.model_dump(include=decides))
 
 
-class ChannelsLastVGG16(plain.PlainVGG16):
-    """PyTorch's own functions on channels-last tensors."""
-
-    memory_format = torch.channels_last
+def _theta() -> Parameters:
+    return dict(new_network(0).named_parameters())
 
 
-def prepare(params: Path, scale: Scale) -> Prepared:
-    """The ways to compute a meta-gradient, and the steps from the plain to the exact one.
+def _in_turns(steps: Mapping[str, Step], theta: Parameters, repeats: int) -> pd.DataFrame:
+    return time_in_turns({k: partial(step, theta) for k, step in steps.items()}, repeats=repeats)
 
-    plain: `plain.meta_gradient`, PyTorch's layers, whole batches, one graph. exact:
-    `bilevel.meta_gradient`, the same number. first order: that without the Hessian. fast: that
-    with VGG-16 in bfloat16; absent where the processor has no instructions for it.
 
-    The levers change one thing each about the plain way, but for the last, the exact way with
-    all cores on every operation instead of a core per image.
+def ceilings(project: Project) -> dict[str, float]:
+    """GFLOP/s that this machine reaches, see `operations.ceilings`."""
+    return operations.ceilings(Speed.read(project, "speed").ceiling_seconds)
+
+
+def variants(project: Project, ceilings: Mapping[str, float]) -> pd.DataFrame:
+    """The variants in turns at every scale, one row each by scale and variant: seconds, how many
+    times faster than plain in the same turn (median and quartiles), operations and memory."""
+    theta, scales = _theta(), Speed.read(project, "speed").scales
+    # All times first, so that no counting warms the machine for some.
+    times = [_in_turns(prepare(project, s).variants, theta, s.repeats) for s in scales]
+    rows = []
+    for scale, turns in zip(scales, times, strict=True):
+        steps = prepare(project, scale).variants
+        for name, step in tqdm(steps.items(), desc=f"counting at scale {scale.name}"):
+            gflop, used = operations.operations(partial(step, theta)), memory(name, scale, project)
+            faster, seconds = summary(turns["plain"] / turns[name]), turns[name].median()
+            shares = {kind: gflop / seconds / operations.ceiling(ceilings, kind) for kind in KINDS}
+            row = {"scale": str(scale), "variant": name, "turns": len(turns), "seconds": seconds}
+            row |= {"times faster": faster.median, "low": faster.low, "high": faster.high}
+            row |= {"GFLOP": gflop, "of float32's ceiling": shares["float32"]}
+            row["of bfloat16's"] = shares["bfloat16"] if name == "fast" else None
+            row |= {"peak, GiB": used["peak"], "the step's own, GiB": used["peak"] - used["before"]}
+            rows.append(row)
+    table = pd.DataFrame(rows).set_index(["scale", "variant"])
+    for share, column in OF_PLAIN.items():
+        table[share] = table[column] / table.groupby("scale")[column].transform("first")
+    return table.astype({"of bfloat16's": float})
+
+
+def memory(variant: str, scale: Scale, project: Project) -> dict[str, float]:
+    """Memory in GiB of a process that does one step of a variant (or ablation): `before` it, and
+    the `peak`."""
+    arguments = variant, scale.name, str(project.params)
+    return operations.in_child("metastyle.studies.speed", *arguments)
+
+
+def goals(project: Project, variants: pd.DataFrame) -> pd.DataFrame:
+    """The variants' medians against `speed.goals`."""
+    asked, rows = Speed.read(project, "speed").goals, []
+    for (scale, name), row in variants.iterrows():
+        if name in ("exact", "fast"):
+            found, goal = row["times faster"], getattr(asked, name)
+            rows.append((scale, name, "times faster", found, goal, found >= goal))
+        for share in OF_PLAIN if name == "exact" else ():
+            found, goal = row[share], asked.memory
+            rows.append((scale, name, share, found, goal, found <= goal))
+    return pd.DataFrame(rows, columns=["scale", "variant", "measure", "here", "goal", "reached"])
+
+
+def ablations(project: Project) -> pd.DataFrame:
+    """The ablations in turns with the plain and the exact variant, at the first scale.
+
+    error over the second order: distance to the plain gradient over that of the first-order one.
     """
-    root, inputs, _ = project.paths(params)
-    data = read(params, "data", splits.Data)
-    perceptual = read(params, "perceptual", Perceptual)
-    settings = read(params, "meta_train", MetaTraining).model_copy(
-        update=scale.model_dump(include={"size", "styles_per_iteration", "contents_per_batch"})
-    )
-    sets = splits.read(inputs / "splits.csv", data, root)
-    images = Images(sets["photo/inner"], sets["photo/outer"], sets["artwork/train"])
-
-    # Made when first asked for: the other ways' processes are measured without them.
-    @cache
-    def loaded(kind: type[VGG16]) -> VGG16:
-        return load_vgg(root / data.vgg, perceptual.feature_scale, kind)
-
-    @cache
-    def quick(precision: Precision = "float32") -> TaskLoss:
-        return losses.task_loss(loaded(VGG16).computing_in(precision), perceptual)
-
-    def slow(kind: type[plain.PlainVGG16] = plain.PlainVGG16) -> TaskLoss:
-        return plain.task_loss(network, loaded(kind), perceptual)
-
-    network = new_network(settings.seed)
-    draw = partial(draw_crops, images=images, settings=settings)
-    tasks = draw_tasks(1, images, settings, loaded(VGG16), perceptual)
-    delta = settings.inner_learning_rate
-    inner = parameter_names(network, settings.inner_parameters)
-
-    def by(gradient: Callable, loss: Callable[[], TaskLoss], **options: Any) -> Step:
-        def step(theta: Parameters) -> Parameters:
-            return gradient(theta, tasks, loss(), delta=delta, inner=inner, **options)[0]
-
-        return step
-
-    def plain_in_threads() -> TaskLoss:
-        """PyTorch's functional_call changes the module while it runs: each call has its own."""
-
-        def loss(*given):
-            return plain.task_loss(copy.deepcopy(network), loaded(plain.PlainVGG16), perceptual)(
-                *given
-            )
-
-        return loss
-
-    def recomputed() -> TaskLoss:
-        """The plain loss without its activations: they are computed again on the way back."""
-        return partial(checkpoint, slow(), use_reentrant=False)
-
-    def all_cores(theta: Parameters) -> Parameters:
-        with in_this_thread():
-            return ways["exact"](theta)
-
-    ways = {
-        "plain": by(plain.meta_gradient, slow),
-        "exact": by(bilevel.meta_gradient, quick),
-        "first order": by(bilevel.meta_gradient, quick, order="first"),
-        "fast": by(bilevel.meta_gradient, lambda: quick("bfloat16"), order="first"),
-    }
-    if not machine.has_bfloat16():
-        del ways["fast"]
-    levers = {
-        "channels-last VGG-16": by(plain.meta_gradient, lambda: slow(ChannelsLastVGG16)),
-        "recomputation": by(plain.meta_gradient, recomputed),
-        "own operators": by(plain.meta_gradient, quick),
-        "by parts, a core per image": by(bilevel.meta_gradient, plain_in_threads),
-        "forward over reverse": lambda theta: plain.forward_over_reverse(
-            theta, tasks, slow(), delta=delta
-        ),
-        "exact, all cores on each operation": all_cores,
-    }
-    return Prepared(ways, levers, draw)
+    theta, scale = _theta(), Speed.read(project, "speed").scales[0]
+    variants, others, _ = prepare(project, scale)
+    steps = {"plain": variants["plain"], **others, "exact": variants["exact"]}
+    turns = _in_turns(steps, theta, scale.repeats)
+    plain, rows = variants["plain"](theta), {}
+    second = distance(variants["first order"](theta), plain)
+    for name, step in steps.items():
+        faster = summary(turns["plain"] / turns[name])
+        rows[name] = {
+            "times faster": faster.median,
+            "low": faster.low,
+            "high": faster.high,
+            "error over the second order": distance(step(theta), plain) / second,
+            "peak, GiB": memory(name, scale, project)["peak"],
+        }
+    return pd.DataFrame(rows).T.rename_axis("ablation")
 
 
-def input_seconds(draw: Callable[[int], list], iterations: int) -> dict[str, float]:
-    """Median time of an iteration's crops: of images decoded before, as where a collection fits
-    into `batches.decoded`, and of images that have to be decoded, as where it is large."""
-
-    def anew(iteration: int) -> None:
-        batches.decoded.cache_clear()
-        draw(iteration)
-
-    def seconds(call: Callable[[int], object]) -> float:
-        each = iter(range(iterations + 1))
-        return measure(lambda: call(next(each)), budget=0, repeats=(iterations, iterations)).median
-
-    for iteration in range(iterations + 1):
-        draw(iteration)
-    return {"decoded before": seconds(draw), "decoded anew": seconds(anew)}
-
-
-def ceilings(seconds: float) -> dict[str, float]:
-    """GFLOP/s of a large matrix product and of a convolution of VGG's, by number format.
-
-    Where the processor has no bfloat16 instructions that format is slower by orders of
-    magnitude, so it gets smaller ones.
-    """
-    found = {}
-    for dtype, side, pixels in ((torch.float32, 2048, 128), (torch.bfloat16, 512, 32)):
-        a = torch.rand(side, side, dtype=dtype)
-        x = torch.rand(1, 128, pixels, pixels, dtype=dtype)
-        weight = torch.rand(128, 128, 3, 3, dtype=dtype)
-        x, weight = (t.contiguous(memory_format=torch.channels_last) for t in (x, weight))
-        for name, call, operations in (
-            ("matrix product", lambda a=a: a @ a, 2 * side**3),
-            (
-                "convolution",
-                lambda x=x, weight=weight: F.conv2d(x, weight, padding=1),
-                2 * 9 * 128**2 * pixels**2,
-            ),
-        ):
-            timing = measure(call, budget=seconds, repeats=(3, 1000))
-            found[f"{name} {str(dtype).removeprefix('torch.')}"] = operations / timing.low / 1e9
-    return found
+def along(project: Project) -> pd.DataFrame:
+    """Distance of each variant's gradient from the plain one, by 1 - cosine and relative to the
+    plain one's norm, at the networks of the reference run."""
+    steps, rows = prepare(project, Speed.read(project, "speed").scales[0]).variants, []
+    for file in sorted((project.inputs / "meta_train" / "snapshots").glob("*.safetensors")):
+        at = dict(load_network(file).named_parameters())
+        plain, row = steps["plain"](at), {"iteration": int(file.stem)}
+        norm = distance(plain, {name: torch.zeros_like(g) for name, g in plain.items()})
+        for name in [name for name in steps if name != "plain"]:
+            gradient = steps[name](at)
+            row[f"{name}: 1 - cosine"] = 1 - cosine(gradient, plain)
+            row[f"{name}: distance"] = distance(gradient, plain) / norm
+        rows.append(row)
+    return pd.DataFrame(rows).set_index("iteration")
 
 
-def cosine(a: Parameters, b: Parameters) -> float:
-    """Cosine between two gradients, in float64."""
-    flat = [torch.cat([t.flatten() for t in g.values()]).double() for g in (a, b)]
-    return torch.nn.functional.cosine_similarity(*flat, dim=0).item()
+def check(along: pd.DataFrame) -> None:
+    """Print whether the exact variant computes the plain one's gradient."""
+    same = bool((along["exact: 1 - cosine"] < 1e-4).all())
+    print("cosine of the exact variant at least 0.9999:", same)
 
 
-def distance(a: Parameters, b: Parameters) -> float:
-    """Euclidean distance between two gradients, in float64."""
-    return sum((a[name] - b[name]).double().square().sum() for name in a).sqrt().item()
-
-
-def memory(way: str, scale: str, params: str | Path) -> dict[str, float]:
-    """Memory in GiB of a process that does one step of a way (or lever): `before` it, and the
-    `peak`."""
-    command = [sys.executable, "-m", "metastyle.benchmark", way, scale, str(params)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-class _Whole(nullcontext):
-    """In place of a counter's module tracker, whose hooks refuse a gradient by a module's input."""
-
-    parents = ("Global",)
-
-
-def operations(step: Callable[[], object]) -> float:
-    """Floating-point operations of convolutions and matrix products, in GFLOP."""
-    counter = FlopCounterMode(display=False)
-    counter.mod_tracker = _Whole()
-    with in_this_thread(), counter:
-        step()
-    return counter.get_total_flops() / 1e9
+def profiles(project: Project) -> pd.DataFrame:
+    """`shares` of each variant at the first scale."""
+    steps, theta = prepare(project, Speed.read(project, "speed").scales[0]).variants, _theta()
+    found = {name: shares(partial(step, theta)) for name, step in steps.items()}
+    return pd.DataFrame(found).rename_axis("operations")
 
 
 def shares(step: Callable[[], object]) -> dict[str, float]:
@@ -276,32 +217,55 @@ def shares(step: Callable[[], object]) -> dict[str, float]:
     return {group: time / sum(spent.values()) for group, time in spent.items()}
 
 
-def held(kind: str) -> float:
-    """Memory of this process in GiB (Linux): VmRSS, what it holds; VmHWM, the most it ever held.
+def waits(project: Project, variants: pd.DataFrame) -> pd.DataFrame:
+    """Milliseconds that an iteration's crops take, and their share of a whole iteration."""
+    settings, rows = Speed.read(project, "speed"), {}
+    for scale in settings.scales:
+        draw, steps = prepare(project, scale).draw, variants.loc[str(scale), "seconds"]
+        for images, seconds in input_seconds(draw, settings.input_iterations).items():
+            rows[str(scale), images] = {"input, ms": 1000 * seconds, **seconds / (seconds + steps)}
+    return pd.DataFrame(rows).T.rename_axis(["scale", "images"])
 
-    Not getrusage's ru_maxrss: a process inherits that from the one that started it.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(rf"{kind}:\s+(\d+) kB", status)[1]) / 2**20
+
+def input_seconds(draw: Callable[[int], list], iterations: int) -> dict[str, float]:
+    """Median time of an iteration's crops: of images decoded before, as where a collection fits
+    into memory (`crops.decoded`), and of images that have to be decoded, as where it is large."""
+
+    def anew(iteration: int) -> None:
+        crops.forget_decoded()
+        draw(iteration)
+
+    def seconds(call: Callable[[int], object]) -> float:
+        each = iter(range(iterations + 1))
+        turns = time_in_turns({"draw": lambda: call(next(each))}, repeats=iterations)
+        return turns["draw"].median()
+
+    for iteration in range(iterations + 1):
+        draw(iteration)
+    return {"decoded before": seconds(draw), "decoded anew": seconds(anew)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("way", help="a way or a lever")
-    parser.add_argument("scale")
-    parser.add_argument("params", type=Path)
-    a = parser.parse_args()
-    scales = {scale.name: scale for scale in read(a.params, "benchmark", Benchmark).scales}
-    scale = scales[a.scale]
-    ways, levers, _ = prepare(a.params, scale)
-    steps = ways | levers
-    if a.way not in steps:
-        parser.error(f"no way or lever {a.way} here; give one of {', '.join(steps)}")
-    theta = dict(new_network(0).named_parameters())
-    before = held("VmRSS")
-    steps[a.way](theta)
-    print(json.dumps({"before": before, "peak": held("VmHWM")}))
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Numbers to three digits, the longer side downwards."""
+    rounded = table.map(lambda x: "" if pd.isna(x) else number(x) if isinstance(x, float) else x)
+    return rounded.T if rounded.shape[1] > rounded.shape[0] else rounded
+
+
+def write(project: Project, ceilings: Mapping[str, float], **tables: pd.DataFrame) -> None:
+    """Write all that was measured to speed/benchmark.json below the project's outputs."""
+    found = {"ceilings, GFLOP/s": ceilings, "bfloat16 instructions": has_bfloat16()}
+    found |= {name: table.reset_index().to_dict("records") for name, table in tables.items()}
+    write_json(project.outputs / "speed" / "benchmark.json", found)
+
+
+def main(variant: str, scale: str, params: str) -> None:
+    project = Project(params)
+    scales = {found.name: found for found in Speed.read(project, "speed").scales}
+    variants, ablations, _ = prepare(project, scales[scale])
+    theta, before = _theta(), operations.held("VmRSS")
+    (variants | ablations)[variant](theta)
+    print(json.dumps({"before": before, "peak": operations.held("VmHWM")}))
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

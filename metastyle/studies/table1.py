@@ -1,153 +1,66 @@
-"""Table 1: every method at its published shape, counted, timed and set beside the paper's.
+"""Table 1: every method of the paper at its published shape, counted and timed.
 
-Memory is measured in a process of its own: `python -m metastyle.table1 params.yaml` prints the
-peak of every method as JSON.
+Memory is measured in a process of its own: `python -m metastyle.studies.table1 params.yaml`
+prints the peak of every method as JSON.
 """
 
-import copy
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import permutations
-from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import pandas as pd
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
+from tqdm import tqdm
 
-from metastyle.adaptation.adapt import Adaptation
-from metastyle.baselines import Method
-from metastyle.config import read
-from metastyle.core import splits
+from metastyle.baselines import Method, registry
+from metastyle.config import ImageSide, Probability, Project, Section
+from metastyle.core.allocator import keep_freed_memory
 from metastyle.core.crops import derive_seed
-from metastyle.core.losses import Perceptual
-from metastyle.core.network import TransformerNet, new_network
-from metastyle.core.vgg import VGG16, load_vgg
-from metastyle.evaluation.timing import Table1, Timing, side_by_side, summary
+from metastyle.evaluation import operations
+from metastyle.evaluation.timing import Timing, summary, time_in_turns
+from metastyle.files import write_json, write_table
+from metastyle.studies import _published
+from metastyle.studies._published import CACHED, ENCODED, Builder, Operations
 
-ENCODED, CACHED = "style encoded", "style cached"
-STYLES = (ENCODED, CACHED)  # what an image's time includes
-_SMALL = 64  # pixels, where an iterative method's operations are counted
-Verdict = Literal["holds", "undecided", "does not hold"]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class VGG19Shape(VGG16):
-    """What VGG-19 computes up to relu5_1, with VGG-16's weights: for counting and timing only.
+class Table1(Section):
+    """Section `table1`; see params.yaml for units and sources.
 
-    The blocks 3 and 4 have a fourth convolution, of the same shape as the third.
+    feed_forward: methods timed at `more_sizes`, too. repeats: at least and at most, within
+    `seconds_per_cell`. vgg16: methods that see VGG-16's features; all others VGG-19's. published:
+    settings by method that differ from its own section. claims: by method how many times as long
+    as MetaStyle it takes at least. alike: factor within which medians are not distinguished.
     """
 
-    def conv_relu(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """One layer; the last of blocks 3 and 4 twice."""
-        x = super().conv_relu(x, weight, bias)
-        if weight is self.weight3_3 or weight is self.weight4_3:
-            x = super().conv_relu(x, weight, bias)
-        return x
+    sizes: Annotated[list[ImageSide], Field(min_length=1)]
+    more_sizes: list[ImageSide]
+    feed_forward: list[str]
+    seconds_per_cell: NonNegativeFloat
+    repeats: tuple[PositiveInt, PositiveInt]
+    updates: PositiveInt
+    updates_timed: Annotated[int, Field(ge=2)]
+    vgg16: list[str]
+    published: dict[str, dict[str, Any]]
+    memory_size: ImageSide | None
+    ceiling_seconds: NonNegativeFloat
+    planned_share: Probability
+    claims: dict[str, PositiveFloat]
+    alike: Annotated[float, Field(ge=1)]
+    seed: int
 
 
-class Parts(NamedTuple):
-    """What methods are built of; the networks are on one device."""
-
-    vgg16: VGG16
-    vgg19: VGG19Shape
-    start: TransformerNet
-    perceptual: Perceptual
-    adaptation: Adaptation
-
-    def to(self, device: str) -> "Parts":
-        """With copies of the networks on another device."""
-        networks = (copy.deepcopy(network).to(device) for network in self[:3])
-        return Parts(*networks, *self[3:])
-
-
-def parts(params: str | Path) -> Parts:
-    """Read what methods are built of; on the GPU where there is one.
-
-    Raises:
-        InputError: VGG-16's weights are missing, or a parameter is wrong.
-    """
-    file = project.root(params) / read(params, "data", splits.Data).vgg
-    perceptual = read(params, "perceptual", Perceptual)
-    vgg16, vgg19 = (load_vgg(file, perceptual.feature_scale, k) for k in (VGG16, VGG19Shape))
-    start = new_network(0).to(vgg16.mean.device)
-    return Parts(vgg16, vgg19, start, perceptual, read(params, "adapt", Adaptation))
-
-
-def published(name: str, params: str | Path, settings: Table1, size: int, parts: Parts) -> Method:
-    """A method in its published shape, with random weights, which cost the same time.
-
-    The style is as large as the image unless `settings.published` says otherwise. Use its
-    `ready`: there are no photos to train on.
-
-    Args:
-        size: side of the image, in pixels.
-    """
-    resources = methods.Resources(
-        features=parts.vgg16 if name in settings.vgg16 else parts.vgg19,
-        perceptual=parts.perceptual,
-        photos=[],
-        start=parts.start,
-        adaptation=parts.adaptation,
-    )
-    changes = {"encoder": "vgg19", "weights": None, "style_size": size}
-    changes |= settings.published.get(name, {})
-    return methods.load(name, params, resources, **changes)
-
-
-class Operations(NamedTuple):
-    """Billions of multiply-adds (GMAC) of convolutions and matrix products, for one image.
-
-    encode: of its style. first: of stylising; in an iterative method, with one update. update:
-    each further one.
-    """
-
-    encode: float
-    first: float
-    update: float
-
-    def image(self, style: str, updates: int) -> float:
-        """All of one image; `style` is one of `STYLES`."""
-        stylise = self.first + (updates - 1) * self.update
-        return stylise + self.encode * (style == ENCODED)
-
-
-def operations(
-    name: str, params: str | Path, settings: Table1, size: int, parts: Parts
-) -> Operations:
-    """Count by running, without computing: on the meta device.
-
-    An iterative method looks at its loss, which has no value there. It is run on a small image
-    instead: all its operations are proportional to the pixels.
-    """
-
-    def count(call: Callable[[], object]) -> float:
-        return benchmark.operations(call) / 2  # a multiplication and an addition are one
-
-    method = published(name, params, settings, size, parts.to("meta"))
-    if method.updates == 1:
-        picture = torch.empty(1, 3, size, size, device="meta")
-        state = method.ready(picture)
-        encode = count(lambda: method.ready(picture))
-        return Operations(encode, count(lambda: method.stylise(state, picture)), 0.0)
-
-    method = published(name, params, settings, _SMALL, parts)
-    style, content = torch.zeros(1, 3, _SMALL, _SMALL), torch.full((1, 3, _SMALL, _SMALL), 0.5)
-    state = method.ready(style)
-    encode = count(lambda: method.ready(style))
-    one, two = (count(partial(method.stylise, state, content, updates=n)) for n in (1, 2))
-    pixels = (size / _SMALL) ** 2
-    return Operations(encode * pixels, one * pixels, (two - one) * pixels)
-
-
-def pictures(settings: Table1, size: int, device: torch.device | str) -> tuple[Tensor, Tensor]:
-    """Noise for content and style, (1, 3, size, size) each: not the same, or there would be
-    nothing to optimise."""
+def noise(settings: Table1, size: int) -> tuple[Tensor, Tensor]:
+    """Content and style, (1, 3, size, size) each, uniform in [0, 1], on the GPU where there is
+    one: not the same, or there would be nothing to optimise."""
     generator = torch.Generator().manual_seed(derive_seed(settings.seed, "noise", size))
-    return torch.rand(2, 1, 3, size, size, generator=generator).to(device).unbind()
+    images = torch.rand(2, 1, 3, size, size, generator=generator)
+    return images.to(DEVICE).unbind()
 
 
 class Time(NamedTuple):
@@ -157,7 +70,7 @@ class Time(NamedTuple):
     ratio: Timing | None
 
 
-def measure(
+def time_method(
     method: Method,
     content: Tensor,
     style: Tensor,
@@ -182,23 +95,23 @@ def measure(
     def stylise(**updates):
         method.stylise(state["style"], content, **updates)
 
-    if method.updates == 1:
-        calls = {"first": stylise}
-    else:
-        calls = {"first": partial(stylise, updates=1)}
+    calls = {"encode": prepare, "first": stylise}
+    if method.updates > 1:
+        calls["first"] = partial(stylise, updates=1)
         calls["few"] = partial(stylise, updates=settings.updates_timed)
-    calls = {"encode": prepare, **calls}
     if beside:
         calls["beside"] = beside
     least, most = settings.repeats
-    turns = side_by_side(calls, repeats=most, least=least, budget=settings.seconds_per_cell)
+    turns = time_in_turns(calls, repeats=most, least=least, budget=settings.seconds_per_cell)
     cached = turns["first"]
     if method.updates > 1:
         update = (turns["few"] - turns["first"]) / (settings.updates_timed - 1)
         cached = cached + (settings.updates - 1) * update
     times = {ENCODED: cached + turns["encode"], CACHED: cached}
-    ratios = {k: summary(t / turns["beside"]) if beside else None for k, t in times.items()}
-    return {k: Time(summary(t), ratios[k]) for k, t in times.items()}
+    return {
+        kind: Time(summary(t), summary(t / turns["beside"]) if beside else None)
+        for kind, t in times.items()
+    }
 
 
 def planned(counted: Mapping[tuple[str, int], Operations], settings: Table1, rate: float) -> float:
@@ -217,10 +130,127 @@ def planned(counted: Mapping[tuple[str, int], Operations], settings: Table1, rat
     return total
 
 
-def table(
+class Run(NamedTuple):
+    """What was counted and timed.
+
+    methods: by name, on the meta device. table: see `tabulate`. curve: seconds with the style
+    cached by method and image side. ceilings: GFLOP/s in float32 before and after all else.
+    eigen: seconds of an eigendecomposition of 512 x 512.
+    """
+
+    settings: Table1
+    methods: dict[str, Method]
+    table: pd.DataFrame
+    curve: dict[str, dict[int, Timing]]
+    ceilings: tuple[float, float]
+    eigen: float
+
+    def ratio(self, name: str, size: int, style: str) -> Timing:
+        """Time over Johnson's."""
+        return timings(self.table.loc[(name, size, style)])[1]
+
+
+def timings(row: pd.Series) -> tuple[Timing, Timing]:
+    """Seconds and ratio of a row of the table."""
+    parts = ([row[of], row[f"{of} low"], row[f"{of} high"]] for of in ("seconds", "ratio"))
+    return tuple(Timing(*part, row["repeats"]) for part in parts)
+
+
+def builder(project: Project, device: str | None = None) -> Builder:
+    """See `_published.builder`."""
+    settings = Table1.read(project, "table1")
+    return _published.builder(project, settings.vgg16, settings.published, device)
+
+
+def shapes(project: Project) -> dict[str, Method]:
+    """The methods on PyTorch's meta device: shapes without numbers."""
+    build, size = builder(project, "meta"), Table1.read(project, "table1").sizes[0]
+    return {name: build(name, size) for name in registry.names(project)}
+
+
+def run(project: Project) -> Run:
+    """Count and time every method; write table1.csv and metrics.json to results.
+
+    Prints how long it will take first. Large blocks of memory are kept when freed, else the
+    system would clear every page of large images anew.
+    """
+    s, methods, build = Table1.read(project, "table1"), shapes(project), builder(project)
+    cells = [(name, size) for name in methods for size in s.sizes]
+    cells += [(name, size) for name in s.feed_forward for size in s.more_sizes]
+    counted = _published.count(build, builder(project, "meta"), cells)
+    before = operations.ceiling(operations.ceilings(s.ceiling_seconds))
+    seconds = planned(counted, s, s.planned_share * before)
+    print(f"ceiling {before:.0f} GFLOP/s; {len(cells)} cells, planned at {s.planned_share:.0%}: "
+          f"{seconds / 60:.1f} minutes")  # fmt: skip
+    keep_freed_memory()
+    johnson = build("johnson", s.sizes[0])
+    times, curve = {}, {name: {} for name in methods}
+    for name, size in tqdm(cells, unit="cell", mininterval=5):
+        in_table = size in s.sizes
+        content, style = noise(s, size)
+        method = build(name, size if in_table else s.sizes[0])
+        beside = partial(johnson.stylise, johnson.ready(style), content) if in_table else None
+        found = time_method(method, content, style, s, beside)
+        curve[name][size] = found[CACHED].seconds
+        if in_table:
+            times[name, size] = found
+        del method
+    ceilings = before, operations.ceiling(operations.ceilings(s.ceiling_seconds))
+    table = tabulate(times, counted, methods, s, max(ceilings))
+    if held := memory(project):
+        table["peak GiB"] = table.index.get_level_values("name").map(held)
+    write_table(project.outputs / "table1" / "table1.csv", table, index=True)
+    metrics = {
+        name: {f"{size} px, {style}": row["seconds"] for (_, size, style), row in rows.iterrows()}
+        for name, rows in table.groupby(level="name", sort=False)
+    }
+    write_json(project.outputs / "table1" / "metrics.json", metrics)
+    return Run(s, methods, table, curve, ceilings, _eigendecomposition(s))
+
+
+def _eigendecomposition(settings: Table1) -> float:
+    generator = torch.Generator().manual_seed(settings.seed)
+    matrix = torch.rand(512, 512, generator=generator, dtype=torch.float64).to(DEVICE)
+    call = partial(torch.linalg.eigh, matrix @ matrix.T)
+    limits = {"repeats": 100, "least": 3, "budget": settings.ceiling_seconds}
+    return time_in_turns({"eigh": call}, **limits)["eigh"].median()
+
+
+def memory(project: Project) -> dict[str, float] | None:
+    """Peak memory in GiB of each method for one image, its weights and its style included.
+
+    Measured beyond what the process held before, on the GPU where there is one. None where
+    neither a GPU nor Linux tells, or without `table1.memory_size`.
+    """
+    if Table1.read(project, "table1").memory_size is None:
+        return None
+    # Freed tensors go back to the system at once, so that a method leaves nothing to the next.
+    environment = {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
+    return operations.in_child("metastyle.studies.table1", str(project.params), **environment)
+
+
+def peaks(project: Project) -> dict[str, float] | None:
+    """Peak memory in GiB of each method for one image of `memory_size`, its weights and its style
+    included, beyond what this process held before; None where the machine does not tell."""
+    s, build, found = Table1.read(project, "table1"), builder(project), {}
+    for name in registry.names(project):
+        try:
+            before = operations.forget_peak()
+        except OSError:
+            return None
+        method = build(name, s.memory_size)
+        content, style = noise(s, s.memory_size)
+        few = {"updates": 2} if method.updates > 1 else {}
+        method.stylise(method.ready(style), content, **few)
+        found[name] = operations.peak() - before
+        del method
+    return found
+
+
+def tabulate(
     times: Mapping[tuple[str, int], Mapping[str, Time]],
     counted: Mapping[tuple[str, int], Operations],
-    rows: Mapping[str, Method],
+    methods: Mapping[str, Method],
     settings: Table1,
     ceiling: float,
 ) -> pd.DataFrame:
@@ -232,155 +262,30 @@ def table(
     """
     found = []
     for (name, size), by_style in times.items():
-        method, seconds = rows[name], rows[name].printed.seconds.get(size)
-        johnson = rows["johnson"].printed.seconds.get(size)
+        method, seconds = methods[name], methods[name].printed.seconds.get(size)
+        johnson = methods["johnson"].printed.seconds.get(size)
         updates = settings.updates if method.updates > 1 else 1
         for style, (time, ratio) in by_style.items():
             gmac = counted[name, size].image(style, updates)
             rate = 2 * gmac / time.median
-            found.append(
-                {
-                    "name": name,
-                    "size": size,
-                    "style": style,
-                    "method": method.label,
-                    "styles": method.styles,
-                    "parameters": method.parameters,
-                    "paper parameters": method.printed.parameters,
-                    "seconds": time.median,
-                    "seconds low": time.low,
-                    "seconds high": time.high,
-                    "repeats": time.repeats,
-                    "extrapolated": method.updates > 1,
-                    "GMAC": gmac,
-                    "GFLOP/s": rate,
-                    "share": rate / ceiling,
-                    "ratio": ratio.median,
-                    "ratio low": ratio.low,
-                    "ratio high": ratio.high,
-                    "paper seconds": seconds,
-                    "paper ratio": seconds / johnson if seconds else None,
-                    "operation ratio": gmac / counted["johnson", size].image(style, 1),
-                }
-            )
-    found = pd.DataFrame(found).astype({"parameters": "Int64"})
+            row = {"name": name, "size": size, "style": style, "method": method.label}
+            row |= {"styles": method.styles, "parameters": method.parameters}
+            row |= {"paper parameters": method.printed.parameters, "seconds": time.median}
+            row |= {"seconds low": time.low, "seconds high": time.high, "repeats": time.repeats}
+            row |= {"extrapolated": method.updates > 1, "GMAC": gmac, "GFLOP/s": rate}
+            row |= {"share": rate / ceiling, "ratio": ratio.median, "ratio low": ratio.low}
+            row |= {"ratio high": ratio.high, "paper seconds": seconds}
+            row["paper ratio"] = seconds / johnson if seconds else None
+            row["operation ratio"] = gmac / counted["johnson", size].image(style, 1)
+            found.append(row)
+    found = pd.DataFrame(found).astype({"parameters": "Int64", "paper ratio": float})
     return found.set_index(["name", "size", "style"]).sort_index(level="size", sort_remaining=False)
 
 
-def printable(found: pd.DataFrame) -> pd.DataFrame:
-    """`table` for the eye: one column per method, rows by image size; × marks extrapolation."""
-    columns = {}
-    for _, rows in found.groupby(level="name", sort=False):
-        one = rows.iloc[0]
-        count, printed = one["parameters"], one["paper parameters"]
-        column = {("", "parameters"): "N/A", ("", "paper"): printed, ("", "styles"): one["styles"]}
-        if not pd.isna(count):
-            column["", "parameters"] = f"{count:,}" + " ≠" * (not as_printed(count, printed))
-        for (_, size, style), row in rows.iterrows():
-            mark = " ×" if row["extrapolated"] else ""
-            column[f"{size} px", f"{style} (s)"] = (
-                f"{row['seconds']:.3g}{mark} [{row['seconds low']:.3g}, {row['seconds high']:.3g}]"
-            )
-            column[f"{size} px", f"{style}, GMAC"] = f"{row['GMAC']:,.1f}"
-            column[f"{size} px", f"{style}, GFLOP/s (of ceiling)"] = (
-                f"{row['GFLOP/s']:.0f} ({row['share']:.0%})"
-            )
-            column[f"{size} px", f"{style}, time / Johnson"] = (
-                f"{row['ratio']:,.2f} [{row['ratio low']:,.2f}, {row['ratio high']:,.2f}]"
-            )
-            column[f"{size} px", f"{style}, operations / Johnson"] = (
-                f"{row['operation ratio']:,.2f}"
-            )
-            if not pd.isna(row["paper ratio"]):
-                column[f"{size} px", "paper (s)"] = f"{row['paper seconds']:.4f}"
-                column[f"{size} px", "paper, time / Johnson"] = f"{row['paper ratio']:,.2f}"
-        columns[one["method"]] = column
-    return pd.DataFrame(columns)
-
-
-def as_printed(parameters: int, printed: str) -> bool:
-    """Whether a count, in millions and rounded as the paper does, is what the paper prints."""
-    return f"{parameters / 1e6:.2f}M" == printed
-
-
-def swapped(
-    here: Mapping[str, Timing], paper: Mapping[str, float], alike: float
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Pairs (a, b) of methods of which the paper's a is the faster one.
-
-    Args:
-        here: times, or their ratios to one and the same.
-        alike: medians within this factor are not told apart.
-
-    Returns:
-        Those of which b is the faster one here, their quartiles apart; and those of which
-        nothing can be said.
-    """
-
-    def faster(a, b):
-        return here[a].high < here[b].low and alike * here[a].median < here[b].median
-
-    pairs = [(a, b) for a, b in permutations(paper, 2) if paper[a] < paper[b]]
-    against = [(a, b) for a, b in pairs if faster(b, a)]
-    return against, [(a, b) for a, b in pairs if not (faster(a, b) or faster(b, a))]
-
-
-def verdict(ratio: Timing, least: float) -> Verdict:
-    """Whether a ratio of times is at least so large, the range of its quartiles considered."""
-    if ratio.low >= least:
-        return "holds"
-    return "does not hold" if ratio.high < least else "undecided"
-
-
-def memory(params: str | Path) -> dict[str, float] | None:
-    """Peak memory in GiB of each method for one image, its weights and its style included.
-
-    Measured beyond what the process held before, on the GPU where there is one. None where
-    neither a GPU nor Linux tells, or without `table1.memory_size`.
-    """
-    if read(params, "table1", Table1).memory_size is None:
-        return None
-    command = [sys.executable, "-m", "metastyle.table1", str(params)]
-    # Freed tensors go back to the system at once, so that a method leaves nothing to the next.
-    environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(2**20)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-2000:])
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _peaks(params: Path) -> dict[str, float] | None:
-    settings = read(params, "table1", Table1)
-    using, size = parts(params), settings.memory_size
-    peaks = {}
-    for name in methods.names(params):
-        try:
-            before = _start_peak()
-        except OSError:
-            return None
-        method = published(name, params, settings, size, using)
-        content, style = pictures(settings, size, using.vgg16.mean.device)
-        few = {"updates": 2} if method.updates > 1 else {}
-        method.stylise(method.ready(style), content, **few)
-        peaks[name] = _peak() - before
-        del method
-    return peaks
-
-
-def _start_peak() -> float:
-    """Forget the peak so far; GiB held now."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-        return torch.cuda.memory_allocated() / 2**30
-    Path("/proc/self/clear_refs").write_text("5")
-    return benchmark.held("VmRSS")
-
-
-def _peak() -> float:
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return benchmark.held("VmHWM")
+def check(run: Run) -> None:
+    """Print whether every cell was timed."""
+    print("cells:", len(run.table), "- all timed:", bool((run.table["seconds low"] > 0).all()))
 
 
 if __name__ == "__main__":
-    print(json.dumps(_peaks(Path(sys.argv[1]))))
+    print(json.dumps(peaks(Project(sys.argv[1]))))

@@ -1,97 +1,21 @@
-"""Figures: matplotlib only, nothing computed here."""
+"""Curves and points: matplotlib only, nothing computed here."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from itertools import cycle
-
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from cycler import cycler
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
-from matplotlib_inline.backend_inline import set_matplotlib_formats
-from torch import Tensor
 
+from metastyle.evaluation.statistics import Interval
 from metastyle.evaluation.timing import Timing
+from metastyle.plots._canvas import subplots
 
 TICKS = (0, 3, 10, 25, 50, 100, 200, 400, 1000, 2000)  # updates
-
-
-@cache
-def _use_jpeg() -> None:
-    """Figures of a notebook become JPEG: a page of photos stays under a megabyte."""
-    set_matplotlib_formats("jpeg", pil_kwargs={"quality": 88})
-
-
-def subplots(rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
-    """matplotlib's, at the resolution of all figures here; the axes always in rows and columns."""
-    _use_jpeg()
-    return plt.subplots(rows, columns, **{"squeeze": False, "dpi": 110, **options})
-
-
-def grid(
-    rows: Sequence[Sequence[Tensor | None]],
-    *,
-    columns: Sequence[str] = (),
-    labels: Sequence[str] = (),
-    under: Sequence[Sequence[str]] | None = None,
-    cell: float = 1.7,
-    shape: float = 1.0,
-) -> Figure:
-    """Images in rows and columns.
-
-    Args:
-        rows: images in [0, 1], (3, H, W) or (1, 3, H, W); None leaves a cell empty.
-        columns, labels: titles above the columns and beside the rows.
-        under: a short text under each cell.
-        cell: width of a cell in inches.
-        shape: height of a cell over its width.
-    """
-    width = max(len(row) for row in rows)
-    deep = cell * shape * (1.12 if under else 1.0)
-    size = (cell * width, deep * len(rows) + 0.3)
-    figure, axes = subplots(len(rows), width, figsize=size)
-    for i, row in enumerate(rows):
-        for j, axis in enumerate(axes[i]):
-            axis.set_xticks([])
-            axis.set_yticks([])
-            axis.spines[:].set_visible(False)
-            if j < len(row) and row[j] is not None:
-                image = row[j].squeeze(0).permute(1, 2, 0).clamp(0, 1).cpu()
-                axis.imshow(image, interpolation="lanczos")
-            if i == 0 and j < len(columns):
-                axis.set_title(columns[j], fontsize=8)
-            if j == 0 and i < len(labels):
-                axis.set_ylabel(labels[i], fontsize=8)
-            if under:
-                axis.set_xlabel(under[i][j], fontsize=6.5, labelpad=2)
-    figure.tight_layout(pad=0.3)
-    return figure
-
-
-def triangle(
-    rows: Sequence[Sequence[Tensor]], corners: Sequence[str], *, cell: float = 1.4
-) -> Figure:
-    """Images on a triangular grid, one more per row; the corners named top, left, right."""
-    n = len(rows)
-    figure = plt.figure(figsize=(cell * n, cell * n), dpi=110)
-    places = {(0, 0): corners[0], (n - 1, 0): corners[1], (n - 1, n - 1): corners[2]}
-    for k, row in enumerate(rows):
-        for i, image in enumerate(row):
-            left = (i + (n - 1 - k) / 2) / n
-            axis = figure.add_axes((left, 1 - (k + 1) / n, 0.94 / n, 0.94 / n))
-            axis.imshow(
-                image.squeeze(0).permute(1, 2, 0).clamp(0, 1).cpu(), interpolation="lanczos"
-            )
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set_visible(False)
-            if (k, i) in places:
-                write = axis.set_title if k == 0 else axis.set_xlabel
-                write(places[k, i], fontsize=8)
-    return figure
 
 
 def bands(
@@ -123,12 +47,14 @@ def curves(
     smooth: int = 1,
     linear: Sequence[str] = (),
     marker: str | None = None,
+    marks: Mapping[str, float] | None = None,
 ) -> Figure:
     """One panel per column of `ys`, one line per table.
 
     Args:
         smooth: width of the running median drawn over the raw values; 1 draws the values.
         linear: columns whose vertical axis is not logarithmic.
+        marks: places on the horizontal axis, by what is written beside an upright line there.
     """
     figure, axes = subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8))
     lines = cycler(linestyle=["-", "--", ":"]) * cycler(color=plt.get_cmap("tab10").colors)
@@ -142,11 +68,14 @@ def curves(
             else:
                 axis.plot(table[x], table[y], lw=1.3, marker=marker, ms=3, label=label)
         if y not in linear:
-            axis.set_yscale("log")
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-            decades = np.ptp(np.log10(axis.get_ylim()))
-            axis.yaxis.set_minor_formatter("{x:g}" if decades < 2 else NullFormatter())
+            _logarithmic(axis)
+        for label, place in (marks or {}).items():
+            axis.axvline(place, color="k", lw=0.7, ls="--")
+            at, transform = (place, 0.98), axis.get_xaxis_transform()
+            axis.annotate(
+                label, at, (-2, 0), transform, "offset points",
+                rotation=90, ha="right", va="top", fontsize=6.5,
+            )  # fmt: skip
         axis.set_xlabel(x)
         axis.set_title(y.replace("_", " "), fontsize=9)
         axis.grid(alpha=0.25)
@@ -154,6 +83,39 @@ def curves(
         axes[0][-1].legend(fontsize=6.5, bbox_to_anchor=(1, 1), loc="upper left")
     figure.tight_layout()
     return figure
+
+
+def means(tables: Mapping[str, pd.DataFrame], x: str, ys: Sequence[str]) -> Figure:
+    """One panel per column of `ys`; for each table its rows as dots, and a line through their
+    means where `x` is equal. In the first panel the table's name stands at the line's end. The
+    vertical axis is logarithmic."""
+    figure, axes = subplots(1, len(ys), figsize=(3.4 * len(ys), 2.8))
+    for axis, y in zip(axes[0], ys, strict=True):
+        for k, (label, table) in enumerate(tables.items()):
+            mean = table.groupby(x)[y].mean()
+            axis.plot(mean.index, mean, lw=1.4, color=f"C{k}")
+            axis.plot(table[x], table[y], "o", ms=3, alpha=0.6, color=f"C{k}")
+            if axis is axes[0][0]:
+                end = mean.index[-1], mean.iloc[-1]
+                style = {"va": "center", "fontsize": 7, "color": f"C{k}"}
+                axis.annotate(label, end, (6, 0), textcoords="offset points", **style)
+        _logarithmic(axis)
+        axis.locator_params(axis="x", nbins=4)
+        axis.set_xlabel(x)
+        axis.set_title(y, fontsize=9)
+        axis.grid(alpha=0.25)
+    axes[0][0].set_xlim(right=1.35 * axes[0][0].get_xlim()[1])
+    figure.tight_layout()
+    return figure
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Make the vertical axis logarithmic, with as many numbers as its decades need."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    decades = np.ptp(np.log10(axis.get_ylim()))
+    axis.yaxis.set_minor_formatter("{x:g}" if decades < 2 else NullFormatter())
 
 
 def timings(table: Mapping[str, Mapping[int, Timing]]) -> Figure:
@@ -241,12 +203,74 @@ def quartile_bands(
         axis.yaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_minor_locator(LogLocator(subs=(1.2, 1.5, 2, 3, 5, 7)))
         axis.yaxis.set_minor_formatter("{x:g}")
-        ticks = sorted(set(TICKS) & set().union(*(t[x] for t in tables.values())))
+        found = set().union(*(t[x] for t in tables.values()))
+        ticks = sorted(found if len(found) < 7 else found & set(TICKS))
         axis.set_xticks(ticks, [str(tick) for tick in ticks], fontsize=7)
         axis.tick_params(axis="y", which="both", labelsize=7)
         axis.set_xlabel(x, fontsize=8)
         axis.set_title(title, fontsize=9)
         axis.grid(alpha=0.25)
     axes[0][-1].legend(fontsize=6.5, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    figure.tight_layout()
+    return figure
+
+
+def frontier(
+    points: pd.DataFrame, edge: pd.DataFrame, shown: Sequence[str], marks: Mapping[str, float]
+) -> Figure:
+    """Loss over the paper recipe's against seconds, both logarithmic: a line per recipe, grey but
+    for those shown, and black steps that join the edge.
+
+    Args:
+        points, edge: columns recipe, seconds, ratio.
+        marks: seconds drawn as upright lines, by label.
+    """
+    figure, ((axis,),) = subplots(figsize=(9.0, 4.6))
+    for name, rows in points.groupby("recipe", sort=False):
+        style = {"color": "0.8", "lw": 0.6, "zorder": 1}
+        if name in shown:
+            style = {"color": f"C{shown.index(name)}", "lw": 1.2, "label": name}
+        axis.plot(rows["seconds"], rows["ratio"], marker="o", ms=3, **style)
+    axis.step(edge["seconds"], edge["ratio"], where="post", color="k", lw=1.2, label="frontier")
+    axis.axhline(1, color="k", lw=0.6, ls=":")
+    for label, seconds in marks.items():
+        axis.axvline(seconds, color="k", lw=0.6, ls="--")
+        place = {"xycoords": axis.get_xaxis_transform(), "textcoords": "offset points"}
+        axis.annotate(label, (seconds, 0.98), (-9, 0), rotation=90, va="top", fontsize=7, **place)
+    axis.set(xlabel="seconds", ylabel="loss over the paper recipe's", xscale="log", yscale="log")
+    for side, subs in ((axis.xaxis, (1, 2, 5)), (axis.yaxis, (1, 1.2, 1.5, 2, 3, 5))):
+        side.set_major_locator(LogLocator(subs=subs))
+        side.set_major_formatter("{x:g}")
+        side.set_minor_formatter(NullFormatter())
+    axis.grid(alpha=0.25)
+    axis.legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def trade_offs(
+    points: Mapping[str, tuple[Interval, Interval]],
+    reference: str,
+    near: Sequence[float],
+    measures: Sequence[str],
+) -> Figure:
+    """Differences to a reference in two measures, of which less is better, with their intervals.
+
+    Args:
+        near: half the sides of a grey box around the reference.
+    """
+    figure, ((axis,),) = subplots(figsize=(6.4, 4.2))
+    for k, (label, (x, y)) in enumerate(points.items()):
+        bars = {"xerr": [[x.value - x.low], [x.high - x.value]]}
+        bars["yerr"] = [[y.value - y.low], [y.high - y.value]]
+        axis.errorbar(x.value, y.value, **bars, marker="osv^DPX"[k % 7], ms=5, lw=0.8, label=label)
+    axis.plot(0, 0, "k*", ms=10, label=reference)
+    width, height = near
+    axis.fill_between([-width, width], -height, height, color="0.85", lw=0, zorder=0, label="near")
+    axis.axhline(0, color="0.6", lw=0.6, zorder=0)
+    axis.axvline(0, color="0.6", lw=0.6, zorder=0)
+    labels = [f"{measure}, minus {reference}'s (less is closer)" for measure in measures]
+    axis.set(xlabel=labels[0], ylabel=labels[1])
+    axis.legend(fontsize=7, bbox_to_anchor=(1, 1), loc="upper left")
     figure.tight_layout()
     return figure

@@ -1,15 +1,32 @@
-"""The hatching measure finds a grid, its size and its phase."""
+"""Saturated patches; the hatching measure finds a grid, its size and its phase."""
 
 import pytest
 import torch
 
 from metastyle.core import images
-from metastyle.evaluation.defects import PERIOD, agreement, hatching, pattern
+from metastyle.evaluation.defects import (
+    PERIOD,
+    agreement,
+    hatching,
+    pattern,
+    saturated_patches,
+)
+
+
+def test_patches_are_saturated_squares_that_the_photo_does_not_have():
+    photo = torch.full((1, 3, 32, 32), 0.5)
+    output = photo.clone()
+    output[..., 4:13, 4:12] = 1.0  # 9 x 8 pixels hold two squares of side 8
+    windows = (32 - 8 + 1) ** 2
+    assert float(saturated_patches(output, photo)) == pytest.approx(2 / windows)
+    assert float(saturated_patches(output, output)) == 0
+    output[:, 1, 8, 8] = 0.5  # still one free value in every square
+    assert float(saturated_patches(output, photo)) == 0
 
 
 @pytest.fixture(scope="module")
 def photos(sets):
-    return images.load_squares(sets["photo/validation"][:4], 264) / 2 + 0.25
+    return images.load_squares(sets.photos.validation[:4], 264) / 2 + 0.25
 
 
 def grid(side: int, levels: float) -> torch.Tensor:

@@ -1,0 +1,59 @@
+"""Chapter 2a: the meta-training, and the files that it leaves. Chapter 2 shows them."""
+
+import shutil
+from pathlib import Path
+
+from tqdm import tqdm
+
+from metastyle.config import Project
+from metastyle.core import splits
+from metastyle.core.cache import cache_folder
+from metastyle.core.checkpoint import save_network
+from metastyle.core.losses import PerceptualLoss, load_loss
+from metastyle.evaluation.machine import versions
+from metastyle.files import write_json, write_table
+from metastyle.meta.loader import Images, MetaTraining, training_images
+from metastyle.meta.train import Result, result, training
+
+
+def run(project: Project) -> Result:
+    """Meta-train; write the network, those kept on the way, the log and what it cost to results."""
+    settings, loss = MetaTraining.read(project, "meta_train"), load_loss(project)
+    found = train(settings, training_images(splits.read(project)), loss)
+    write(project.outputs / "meta_train", found, settings, loss)
+    return found
+
+
+def train(settings: MetaTraining, images: Images, loss: PerceptualLoss) -> Result:
+    """`training` under a progress bar, going on from a state that an earlier process left."""
+    states = training(settings, images, loss, folder=cache_folder())
+    state = next(states)
+    done = {"initial": len(state.log), "total": settings.iterations}
+    with tqdm(states, **done, unit="it", mininterval=10) as bar:
+        for state in bar:
+            bar.set_postfix(loss=f"{state.log[-1][1]:.1f}", refresh=False)
+    return result(state)
+
+
+def write(folder: Path, found: Result, settings: MetaTraining, loss: PerceptualLoss) -> None:
+    """Write network.safetensors, snapshots/, log.csv, metrics.json (medians over the iterations
+    that were averaged) and run.json (hours, all processes together, and the last one's machine)."""
+    info = {"settings": settings.model_dump(), "perceptual": loss.settings.model_dump()}
+    save_network(folder / "network.safetensors", dict(found.network.named_parameters()), info)
+    shutil.rmtree(folder / "snapshots", ignore_errors=True)
+    for iteration, parameters in found.snapshots.items():
+        file = folder / "snapshots" / f"{iteration:06d}.safetensors"
+        save_network(file, parameters, info, small=True)
+    write_table(folder / "log.csv", found.log, float_format="%.6g")
+    last = found.log.tail(max(1, settings.average_last))
+    medians = last[["loss", "content", "style", "saturated"]].median()
+    write_json(folder / "metrics.json", {k: float(f"{v:.4g}") for k, v in medians.items()})
+    cost = {"hours": float(f"{found.seconds / 3600:.3g}"), "machine": versions().split(";")[0]}
+    write_json(folder / "run.json", cost)
+
+
+def check(found: Result) -> None:
+    """Print loss, content term and norm of the meta-gradient of the first iteration, before
+    anything was learnt, to two figures."""
+    first = found.log[["loss", "content", "gradient_norm"]].iloc[0]
+    print(first.map("{:#.2g}".format).to_string())

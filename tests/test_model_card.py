@@ -1,0 +1,40 @@
+"""The card tells what the network was made from."""
+
+from pathlib import Path
+
+import pandas as pd
+from conftest import SMOKE
+
+from metastyle.core.losses import Perceptual
+from metastyle.core.network import new_network
+from metastyle.meta.loader import Images, MetaTraining
+from metastyle.studies import model_card
+
+
+def test_the_card_counts_what_the_network_saw():
+    parameters = dict(new_network(0).named_parameters())
+    settings = MetaTraining.read(SMOKE, "meta_train").changed(exact_iterations=3200)
+    sources = pd.DataFrame({"file": ["photos/a.jpg", "art/x.png"], "licence_class": ["CC0", "PD"]})
+    images = Images([Path("a.jpg"), Path("b.jpg"), Path("c.jpg")], [Path("d.jpg")], [Path("x.png")])
+    log = pd.DataFrame({"loss": [3.0, 1.0, 2.0]})
+    given = parameters, log, settings, Perceptual.read(SMOKE, "perceptual"), images, sources
+    made = model_card.markdown(*given, hours=1.5, machine="a machine")
+    for part in (
+        "1,679,235 parameters",
+        model_card.fingerprint(parameters)[:16],
+        "order second for 3,200 iterations, then first",
+        "| 3 outer iterations of 2 style(s) with 1 + 1 photos, 32 px, the last 1 at 48 px |",
+        "| 1.5 h on a machine |",
+        "outer loss over the last 2 iterations 1.5 |",
+        "| 4: 3 not in the list of sources, 1 CC0 |",
+        "| 1: 1 PD |",
+    ):
+        assert part in made
+    assert "note" not in made
+    assert "| note | twice |" in model_card.markdown(*given, hours=1, machine="", note="twice")
+
+
+def test_the_fingerprint_is_of_the_values():
+    one, same, other = (dict(new_network(seed).named_parameters()) for seed in (0, 0, 1))
+    assert model_card.fingerprint(one) == model_card.fingerprint(same)
+    assert model_card.fingerprint(one) != model_card.fingerprint(other)
