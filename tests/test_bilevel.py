@@ -68,7 +68,7 @@ def by_hand(flat, style, contents):
     return content + 3 * (grams - style).square().sum((1, 2)).mean()
 
 
-def by_chain_rule(network, tasks, order, inner):
+def by_chain_rule(network, tasks, order, inner, clip=float("inf")):
     """v_T = grad L(w_T; query); v_{t-1} = v_t - delta H_{t-1} P v_t, P projecting on `inner`.
 
     Works on one flat vector, with dense Hessians from forward over reverse differentiation.
@@ -82,13 +82,16 @@ def by_chain_rule(network, tasks, order, inner):
         def value(flat, contents, task=task):
             return by_hand(flat, task.style, contents)
 
-        path = [theta]
+        path, rates = [theta], []
         for support in task.supports:
-            path.append(path[-1] - DELTA * mask * torch.func.grad(value)(path[-1], support))
+            gradient = mask * torch.func.grad(value)(path[-1], support)
+            rates.append(DELTA * min(1.0, clip / gradient.norm().item()))
+            path.append(path[-1] - rates[-1] * gradient)
         v = torch.func.grad(value)(path[-1], task.query)
         if order == "second":
-            for w, support in zip(reversed(path[:-1]), reversed(task.supports), strict=True):
-                v = v - DELTA * torch.func.hessian(value)(w, support) @ (mask * v)
+            steps = [*zip(path[:-1], task.supports, rates, strict=True)]
+            for w, support, rate in reversed(steps):
+                v = v - rate * torch.func.hessian(value)(w, support) @ (mask * v)
         total += v
     return total
 
@@ -113,6 +116,29 @@ def test_meta_gradient_is_the_chain_rule(styles, meta_gradient, steps, order, wh
     # The comparison has teeth: the other order is far from the tolerance.
     other = by_chain_rule(network, tasks, {"second": "first", "first": "second"}[order], inner)
     assert (other - expected).norm() > 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("order", ["second", "first"])
+@pytest.mark.parametrize("which", ["all", "instance_norm"])
+def test_a_limit_on_inner_gradients_is_a_shorter_step_in_both_orders(order, which):
+    network, tasks = tiny_network(), make_tasks(2)
+    theta = dict(network.named_parameters())
+    options = {"inner": list(theta) if which == "all" else NORM, "order": order}
+    lengths = [
+        torch.stack([p.norm() for name, p in found.items() if name in options["inner"]]).norm()
+        for task in tasks
+        for found, _ in [reference.meta_gradient(
+            theta, [task._replace(supports=[], query=task.supports[0])], loss, delta=0.0
+        )]
+    ]  # fmt: skip
+    clip = sum(lengths).item() / 2  # binds for one of the two styles
+    found, _ = bilevel.meta_gradient(theta, tasks, loss, delta=DELTA, clip=clip, **options)
+    expected = by_chain_rule(network, tasks, order, options["inner"], clip)
+    torch.testing.assert_close(
+        parameters_to_vector(found.values()), expected, rtol=1e-10, atol=1e-12
+    )
+    free = by_chain_rule(network, tasks, order, options["inner"])
+    assert (free - expected).norm() > 1e-4 * expected.norm()
 
 
 def test_forward_over_reverse_is_the_chain_rule(monkeypatch):

@@ -64,6 +64,7 @@ def meta_gradient(
     delta: float,
     order: Order = "second",
     inner: Iterable[str] | None = None,
+    clip: float | None = None,
     probe: bool = False,
 ) -> tuple[Parameters, list[Outcome]]:
     """Gradient with respect to theta of the outer loss summed over styles.
@@ -76,6 +77,8 @@ def meta_gradient(
         order: "second" is the exact gradient of Algorithm 1; "first" drops the Hessian.
         inner: names that the inner steps change; all of theta if None. Theta as a whole
             receives the outer gradient either way.
+        clip: limit of the norm of an inner gradient: where it is longer, delta is smaller for this
+            style and step, and counts as a constant in the second order. None: no limit.
         probe: whether to compute the losses before and after the inner steps too.
 
     Returns:
@@ -87,7 +90,7 @@ def meta_gradient(
     graphs = max(1, workers() // len(tasks)) if order == "second" else 0
     on_cpu = next(iter(theta.values())).device.type == "cpu"
     done = (each if on_cpu else map)(
-        lambda task: _task_gradient(theta, task, loss, delta, inner, graphs, probe), tasks
+        lambda task: _task_gradient(theta, task, loss, delta, inner, clip, graphs, probe), tasks
     )
     total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
     outcomes = []
@@ -98,16 +101,19 @@ def meta_gradient(
     return total, outcomes
 
 
-def _task_gradient(theta, task, loss, delta, inner, graphs, probe) -> tuple[Parameters, Outcome]:
+def _task_gradient(
+    theta, task, loss, delta, inner, clip, graphs, probe
+) -> tuple[Parameters, Outcome]:
     """One style's gradient and outcome; no second order if it keeps no graphs."""
     w, steps = theta, []
     for t, support in enumerate(task.supports, start=1):
         # The last step is the first to be differentiated: keep its graphs.
         kept = graphs if t == len(task.supports) else 0
         parts = _parts(w, task.style, support, loss, inner, kept)
-        steps.append((w, parts))
         gradient = mean([p.gradient for p in parts])
-        w = w | {name: w[name] - delta * gradient[name] for name in inner}
+        rate = delta if clip is None else delta * (clip / _norm(gradient)).clamp(max=1)
+        steps.append((w, parts, rate))
+        w = w | {name: w[name] - rate * gradient[name] for name in inner}
     v, report = mean_gradient(loss, w, task.style, task.query, list(theta))
     outcome = Outcome(report)
     if probe and steps:
@@ -116,10 +122,14 @@ def _task_gradient(theta, task, loss, delta, inner, graphs, probe) -> tuple[Para
         after = _value(loss, w, task.style, support)
         outcome = Outcome(report, (before[0], after), (before[1], report.flatten()[0].item()))
     if graphs:
-        for w, parts in reversed(steps):
+        for w, parts, rate in reversed(steps):
             products = _hessian_products(w, task.style, parts, loss, inner, v)
-            v = {name: v[name] - delta * products[name] for name in v}
+            v = {name: v[name] - rate * products[name] for name in v}
     return v, outcome
+
+
+def _norm(gradient: Parameters) -> Tensor:
+    return torch.stack([tensor.norm() for tensor in gradient.values()]).norm()
 
 
 def _value(loss, w, style, batch) -> float:
@@ -152,9 +162,10 @@ def directions(
     *,
     delta: float,
     inner: Iterable[str] | None = None,
+    clip: float | None = None,
 ) -> Directions:
     """How far the exact gradient of some tasks is from what costs less; see `meta_gradient`."""
-    tasks, options = list(tasks), {"delta": delta, "inner": inner}
+    tasks, options = list(tasks), {"delta": delta, "inner": inner, "clip": clip}
     exact, first, joint = (
         _flat(meta_gradient(theta, given, loss, order=order, **options)[0])
         for order, given in (

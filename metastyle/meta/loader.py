@@ -20,6 +20,7 @@ class Phase(Section):
 
     size: pixels, side of the crops. inner_steps: T; 0 trains one network on all styles.
     inner_warmup: iterations over which delta rises from 0 to `inner_learning_rate`.
+    inner_clip: limit of the norm of an inner gradient, see `meta_gradient`; None: none.
     """
 
     iterations: PositiveInt
@@ -27,6 +28,7 @@ class Phase(Section):
     inner_steps: NonNegativeInt
     inner_learning_rate: NonNegativeFloat = 0.0
     inner_warmup: NonNegativeInt = 0
+    inner_clip: PositiveFloat | None = None
     order: Order = "second"
 
 

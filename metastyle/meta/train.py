@@ -102,6 +102,7 @@ def iterate(
     weight = style_share(iteration, s) * loss.settings.style_weight
     given = state.theta, tasks, computed.changed(style_weight=weight).of_parameters
     options = {"delta": phase.inner_learning_rate, "inner": parameter_names(s.inner_parameters)}
+    options["clip"] = phase.inner_clip
     gradient, outcomes = meta_gradient(*given, order=phase.order, probe=True, **options)
     for name, tensor in state.theta.items():
         tensor.grad = gradient[name]
