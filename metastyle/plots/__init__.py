@@ -12,13 +12,16 @@ from metastyle.plots.lines import (
     trade_offs,
 )
 from metastyle.plots.pictures import grid, sheet, triangle
+from metastyle.plots.single import against_delta, histograms
 
 __all__ = [
+    "against_delta",
     "against_parameters",
     "bands",
     "curves",
     "frontier",
     "grid",
+    "histograms",
     "means",
     "quartile_bands",
     "sheet",

@@ -14,19 +14,18 @@ import pandas as pd
 import yaml
 from IPython.display import Markdown
 
+from metastyle.adaptation.adapt import Adaptation
 from metastyle.config import InputError, Project, load
 from metastyle.core import splits
 from metastyle.core.code import ROOT
 from metastyle.evaluation import claims
 from metastyle.evaluation.statistics import number
 from metastyle.files import replacing, write_table
+from metastyle.meta.loader import MetaTraining, Phase, crops_seen
+from metastyle.studies.model_card import phases
 
 PHOTOS, PAINTINGS = 80_000, 20_000  # of the paper, about: MS-COCO, and WikiArt's test split
-NO_METHOD = {  # settings that are not of the method, or belong to the variant of the loss
-    "perceptual.style_weight",
-    "meta_train.snapshots",
-    "meta_train.checkpoint_minutes",
-}
+NO_METHOD = {"meta_train.snapshots", "meta_train.checkpoint_minutes"}  # not of the method
 WAITS = "waits for its run"
 MACHINE = "†"
 FOOTNOTE = f"{MACHINE} Measured on the reference machine; what yours measures is in the chapter."
@@ -143,9 +142,12 @@ def scope(project: Project) -> pd.DataFrame:
     images = splits.listed(project).groupby(["side", "split"])["artist"].agg(["size", "nunique"])
     number_of, artists = images["size"], images["nunique"]["artwork"]
     log = pd.read_csv(project.inputs / "meta_train" / "log.csv")
-    theirs = {section: here[section] | paper[section] for section in ("meta_train", "adapt")}
-    ours = here | {"meta_train": here["meta_train"] | {"iterations": len(log)}}
-    table = pd.DataFrame({"paper": _amounts(theirs), "here": _amounts(ours)})
+    meta = MetaTraining.read(project, "meta_train").first(len(log))
+    theirs = MetaTraining(**here["meta_train"] | paper["meta_train"])
+    table = pd.DataFrame({
+        "paper": _amounts(theirs, Adaptation(**here["adapt"] | paper["adapt"])),
+        "here": _amounts(meta, Adaptation.read(project, "adapt")),
+    })  # fmt: skip
     table["paper / here"] = table["paper"] / table["here"]
     photos = number_of["photo"]
     counts = {
@@ -161,26 +163,24 @@ def scope(project: Project) -> pd.DataFrame:
     return pd.concat([first, table]).map(lambda x: "" if pd.isna(x) else number(x))
 
 
-def _amounts(values: dict[str, Any]) -> dict[str, int]:
+def _amounts(meta: MetaTraining, adapt: Adaptation) -> dict[str, int]:
     """What sections `meta_train` and `adapt` multiply to."""
-    m, a = values["meta_train"], values["adapt"]
-    iterations, updates = m["iterations"], a["updates"]
-    last = min(m["last_iterations"], iterations)
-    exact = m["exact_iterations"] if m["order"] == "second" else 0
-    batches = m["styles_per_iteration"] * (m["inner_steps"] + 1)  # support and query
-    per_iteration = batches * m["contents_per_batch"]
-    pixels = (iterations - last) * m["size"] ** 2 + last * (m["last_size"] or m["size"]) ** 2
-    sides = [a["sizes"][update * len(a["sizes"]) // updates] for update in range(updates)]
+    bilevel = [phase for phase in meta.phases if phase.inner_steps]
+    crops, pixels = crops_seen(meta)
+    sizes, updates = adapt.sizes, adapt.updates
+    sides = [sizes[update * len(sizes) // updates] for update in range(updates)]
     return {
-        "iterations of meta-training": iterations,
-        "of them with the exact meta-gradient": iterations if exact is None else exact,
-        "paintings per iteration": m["styles_per_iteration"],
-        "crops of photos per iteration": per_iteration,
-        "crops of photos in all": iterations * per_iteration,
-        "pixels of these crops": pixels * per_iteration,
+        "iterations of meta-training": meta.iterations,
+        "of them with an inner step": sum(phase.iterations for phase in bilevel),
+        "of those with the exact meta-gradient": sum(
+            phase.iterations for phase in bilevel if phase.order == "second"
+        ),
+        "paintings per iteration": meta.styles_per_iteration,
+        "crops of photos in all": crops,
+        "pixels of these crops": pixels,
         "updates of an adaptation": updates,
-        "crops of photos in it": updates * a["contents_per_batch"],
-        "pixels of those crops": sum(side**2 for side in sides) * a["contents_per_batch"],
+        "crops of photos in it": updates * adapt.contents_per_batch,
+        "pixels of those crops": sum(side**2 for side in sides) * adapt.contents_per_batch,
     }
 
 
@@ -194,7 +194,14 @@ def departures(project: Project) -> pd.DataFrame:
         if value != ours and name not in NO_METHOD
     ]
     table = pd.DataFrame(found, columns=["setting", "paper", "here"], dtype=object)
-    return table.set_index("setting").map(lambda value: "none" if value is None else str(value))
+    return table.set_index("setting").map(_told)
+
+
+def _told(value: Any) -> str:
+    """A setting in words."""
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "; ".join(phases([Phase(**phase) for phase in value]))
+    return "none" if value is None else str(value)
 
 
 def _settings(paper: dict, here: dict, name: str) -> Iterator[tuple[str, Any, Any]]:

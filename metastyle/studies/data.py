@@ -4,32 +4,91 @@ import hashlib
 from typing import NamedTuple
 
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from metastyle import plots
 from metastyle.config import Project
-from metastyle.core import crops, images, splits
+from metastyle.core import crops, duplicates, images, splits
 from metastyle.core.crops import Augmentation
+
+UNNAMED = "not named"
 
 
 class Run(NamedTuple):
-    """The table of `splits.make`, and the sets read back from where it was written."""
+    """The table of `splits.make` with columns `author` (as the sources spell the name, or UNNAMED)
+    and `package`; the sets read back from where it was written; `near`, see `_crossing`."""
 
     project: Project
     table: pd.DataFrame
     sets: splits.Sets
+    near: pd.DataFrame
 
 
 def run(project: Project) -> Run:
     """Split all images; write the table to results."""
     table, file = splits.make(project), project.outputs / "splits.csv"
     splits.write(table, file)
-    return Run(project, table, splits.read(project, file))
+    data = splits.Data.read(project, "data")
+    sources = pd.read_csv(project.root / data.sources, dtype=str, keep_default_na=False)
+    folder = {"photo": data.photos.name, "artwork": data.artworks.name}
+    known = [f"{folder[row.side]}/{row.file}" for row in table.itertuples()]
+    row = sources.set_index("file").reindex(known, fill_value="")
+    table["author"] = row["author"].tolist()
+    table.loc[table["artist"] == table["file"], "author"] = UNNAMED
+    table["package"] = [name or "your own" for name in row.get("package", row["author"])]
+    sets = splits.read(project, file)
+    return Run(project, table, sets, _crossing(sets))
+
+
+def _crossing(sets: splits.Sets) -> pd.DataFrame:
+    """The pairs of images of one side in different sets, the nearest first: columns of
+    `duplicates.nearest`, and `sets`."""
+    tables = []
+    for side in sets:
+        of = {file: name for name, files in side._asdict().items() for file in files}
+        pairs = duplicates.nearest(list(of), len(of) ** 2)
+        one, other = pairs["one"].map(of), pairs["other"].map(of)
+        pairs["sets"] = (one + ", " + other).str.replace("_", " ")
+        tables.append(pairs[one != other])
+    return pd.concat(tables).sort_values("distance", kind="stable", ignore_index=True)
 
 
 def counts(run: Run) -> None:
     """Print how many images each set holds."""
     print(run.table.groupby(["side", "split"]).size().to_string())
+
+
+def artists(run: Run) -> Markdown:
+    """Who made the artworks of each set, with their works; those with the most come first."""
+    artworks = run.table[run.table["side"] == "artwork"]
+    parts = []
+    for split, rows in artworks.groupby("split"):
+        # Of a name's spellings the first; UNNAMED are artists of their own.
+        by = rows["artist"].where(rows["author"] != UNNAMED, UNNAMED)
+        works = rows.groupby(by)["author"].agg(["first", "size"]).sort_values(["size", "first"])
+        works = works.sort_values("size", ascending=False, kind="stable")
+        names = [f"{name} {n}" if n > 1 else name for name, n in works.itertuples(index=False)]
+        title = f"**{split.replace('_', ' ')}**, {len(rows)} artworks"
+        parts.append(f"{title}: {', '.join(names)}.")
+    return Markdown("\n\n".join(parts))
+
+
+def sources(run: Run) -> pd.DataFrame:
+    """How many images of each set are from which package."""
+    by = [run.table["side"], run.table["package"], run.table["split"]]
+    return run.table.groupby(by).size().unstack("split", fill_value=0)
+
+
+def nearest(run: Run, number: int = 6) -> Figure:
+    """The pairs of images in different sets that resemble each other most, with the share of
+    differing bits of their perceptual hashes; below `duplicates.NEAR` they count as one."""
+    rows, labels = [], []
+    for pair in run.near.head(number).itertuples():
+        rows.append([images.load_square(file, 150) for file in (pair.one, pair.other)])
+        labels.append(f"{pair.distance:.2f}\n{pair.sets}")
+    return plots.grid(rows, labels=labels, cell=1.5)
 
 
 def check(run: Run) -> None:
@@ -42,6 +101,8 @@ def check(run: Run) -> None:
     print("artists:", artworks["artist"].nunique())
     print("artists in more than one set:", crossing.sum())
     print("copies of another image:", len(files) - len(contents))
+    near = run.near["distance"] < duplicates.NEAR
+    print("near-duplicates in different sets:", near.sum())
     print("held out:", historical.sum(), "historical,", (~historical).sum(), "digital")
 
 
@@ -63,6 +124,53 @@ def _sheet(groups: dict, across: int = 10, size: int = 110) -> Figure:
         rows += [squares[i : i + across] for i in range(0, len(files), across)]
         labels += [name.replace("_", " ")] + [""] * (len(rows) - len(labels) - 1)
     return plots.grid(rows, labels=labels, cell=1.0)
+
+
+def brightness(image: Tensor) -> float:
+    """Median over the pixels of the luma, of RGB in [0, 1], (1, 3, H, W)."""
+    return float((0.299 * image[:, 0] + 0.587 * image[:, 1] + 0.114 * image[:, 2]).median())
+
+
+def colourfulness(image: Tensor) -> float:
+    """Mean over the pixels of the largest less the smallest channel, (1, 3, H, W)."""
+    return float((image.amax(1) - image.amin(1)).mean())
+
+
+MEASURES = {"brightness": brightness, "colourfulness": colourfulness}
+
+
+def levels(run: Run, each: int = 40, size: int = 64) -> pd.DataFrame:
+    """`MEASURES` of training artworks, the first of two groups, before and after augmentation.
+
+    Returns:
+        A row per artwork and stage: columns source (the package with the most of them, or
+        `others`), stage (`as it is`, the central square; `drawn`, one random crop), the measures.
+    """
+    varied = Augmentation.read(run.project, "meta_train.artworks")
+    folder = run.project.root / splits.Data.read(run.project, "data").artworks
+    artworks = run.table[(run.table["side"] == "artwork") & (run.table["split"] == "train")]
+    largest = artworks["package"].mode()[0]
+    source = artworks["package"].where(artworks["package"] == largest, "others")
+    artworks = artworks.assign(source=source).groupby("source").head(each)
+    rows = []
+    for k, row in enumerate(artworks.itertuples()):
+        file = folder / row.file
+        (drawn,) = crops.crops([file], size, varied, seed=k).split(1)
+        for stage, image in (("as it is", images.load_square(file, size)), ("drawn", drawn)):
+            found = {name: measure(image) for name, measure in MEASURES.items()}
+            rows.append({"source": row.source, "stage": stage, **found})
+    return pd.DataFrame(rows)
+
+
+def histograms(levels: pd.DataFrame) -> Figure:
+    """Brightness and colourfulness by source, before and after augmentation."""
+    tables = {f"{source}, {stage}": t for (source, stage), t in levels.groupby(["source", "stage"])}
+    return plots.histograms(tables, [*MEASURES])
+
+
+def medians(levels: pd.DataFrame) -> pd.DataFrame:
+    """Medians of the measures by source, before and after augmentation."""
+    return levels.groupby(["source", "stage"])[[*MEASURES]].median()
 
 
 def augmentation(run: Run, each: int = 2, draws: int = 4, size: int = 187) -> Figure:

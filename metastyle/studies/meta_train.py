@@ -8,8 +8,9 @@ from tqdm import tqdm
 from metastyle.config import Project
 from metastyle.core import splits
 from metastyle.core.cache import cache_folder
-from metastyle.core.checkpoint import save_network
-from metastyle.core.losses import PerceptualLoss, load_loss
+from metastyle.core.checkpoint import load_network, save_network
+from metastyle.core.losses import REPORT, PerceptualLoss, load_loss
+from metastyle.core.network import TransformerNet
 from metastyle.evaluation.machine import versions
 from metastyle.files import write_json, write_table
 from metastyle.meta.loader import Images, MetaTraining, training_images
@@ -19,14 +20,25 @@ from metastyle.meta.train import Result, result, training
 def run(project: Project) -> Result:
     """Meta-train; write the network, those kept on the way, the log and what it cost to results."""
     settings, loss = MetaTraining.read(project, "meta_train"), load_loss(project)
-    found = train(settings, training_images(splits.read(project)), loss)
+    images = training_images(splits.read(project))
+    found = train(settings, images, loss, start_of(project, settings))
     write(project.outputs / "meta_train", found, settings, loss)
     return found
 
 
-def train(settings: MetaTraining, images: Images, loss: PerceptualLoss) -> Result:
+def start_of(project: Project, settings: MetaTraining) -> TransformerNet | None:
+    """The network of `MetaTraining.start`; None where the run begins with a random one."""
+    return load_network(project.root / settings.start) if settings.start else None
+
+
+def train(
+    settings: MetaTraining,
+    images: Images,
+    loss: PerceptualLoss,
+    start: TransformerNet | None = None,
+) -> Result:
     """`training` under a progress bar, going on from a state that an earlier process left."""
-    states = training(settings, images, loss, folder=cache_folder())
+    states = training(settings, images, loss, start=start, folder=cache_folder())
     state = next(states)
     done = {"initial": len(state.log), "total": settings.iterations}
     with tqdm(states, **done, unit="it", mininterval=10) as bar:
@@ -38,7 +50,10 @@ def train(settings: MetaTraining, images: Images, loss: PerceptualLoss) -> Resul
 def write(folder: Path, found: Result, settings: MetaTraining, loss: PerceptualLoss) -> None:
     """Write network.safetensors, snapshots/, log.csv, metrics.json (medians over the iterations
     that were averaged) and run.json (hours, all processes together, and the last one's machine)."""
-    info = {"settings": settings.model_dump(), "perceptual": loss.settings.model_dump()}
+    info = {
+        "settings": settings.model_dump(mode="json"),
+        "perceptual": loss.settings.model_dump(mode="json"),
+    }
     save_network(folder / "network.safetensors", dict(found.network.named_parameters()), info)
     shutil.rmtree(folder / "snapshots", ignore_errors=True)
     for iteration, parameters in found.snapshots.items():
@@ -46,7 +61,7 @@ def write(folder: Path, found: Result, settings: MetaTraining, loss: PerceptualL
         save_network(file, parameters, info, small=True)
     write_table(folder / "log.csv", found.log, float_format="%.6g")
     last = found.log.tail(max(1, settings.average_last))
-    medians = last[["loss", "content", "style", "saturated"]].median()
+    medians = last[[*REPORT, "support_change"]].median().dropna()
     write_json(folder / "metrics.json", {k: float(f"{v:.4g}") for k, v in medians.items()})
     cost = {"hours": float(f"{found.seconds / 3600:.3g}"), "machine": versions().split(";")[0]}
     write_json(folder / "run.json", cost)

@@ -12,24 +12,29 @@ from metastyle import plots
 from metastyle.config import ImageSide, Project, Section
 from metastyle.core import images, splits
 from metastyle.core.checkpoint import load_network, load_neutral
-from metastyle.core.losses import Perceptual
+from metastyle.core.losses import REPORT, Perceptual
 from metastyle.core.network import TransformerNet, stylise
 from metastyle.evaluation import claims
 from metastyle.evaluation.statistics import Interval, geometric_mean
+from metastyle.meta.bilevel import Directions
 from metastyle.meta.loader import MetaTraining, training_images
 from metastyle.studies import model_card
+from metastyle.studies.inner_step import InnerStep
+
+LINEAR = ["saturated", "spikes", "idle", "support_change", "query_change", *Directions._fields]
 
 
 class MetaTrainChapter(Section):
     """Section `meta_train_chapter`.
 
     photos: held-out photos shown, the first by name, at `size` pixels. smooth: iterations of the
-    running median.
+    running median. inner_step: see there.
     """
 
     photos: PositiveInt
     size: ImageSide
     smooth: PositiveInt
+    inner_step: InnerStep
 
 
 class Run(NamedTuple):
@@ -73,60 +78,75 @@ def read(project: Project) -> Run:
 
 def settings(run: Run) -> pd.DataFrame:
     """The parameters of this run."""
-    values = run.training.model_dump(exclude={"photos", "artworks"}) | run.perceptual.model_dump()
+    values = run.training.model_dump(exclude={"photos", "artworks", "phases"})
+    values |= run.perceptual.model_dump()
     return pd.DataFrame({"here": pd.Series(values, dtype=object).map(str)})
 
 
+def phases(run: Run) -> pd.DataFrame:
+    """The parts of the run: a row each, from 1, with its first and last iteration."""
+    table = pd.DataFrame([phase.model_dump() for phase in run.training.phases])
+    last = table.pop("iterations").cumsum()
+    table.insert(0, "last", last)
+    table.insert(0, "first", last.shift(fill_value=0) + 1)
+    return table.set_axis(pd.RangeIndex(1, len(table) + 1, name="phase"))
+
+
 def curves(run: Run, *columns: str) -> Figure:
-    """Columns of the log against the iteration, with a running median, and a line where the
-    training changes its way."""
-    s, length = run.training, len(run.log)
-    changes = {
-        "full style weight": s.style_warmup,
-        "first order from here": s.exact_iterations if s.order == "second" else None,
-        f"{s.last_size} px": length - s.last_iterations if s.last_iterations else None,
-    }
+    """Columns of the log against the iteration, with a running median, and a line where a phase
+    ends."""
     return plots.curves(
         {"": run.log},
         "iteration",
         columns,
         smooth=run.settings.smooth,
-        linear=["saturated"],
-        marks={name: at for name, at in changes.items() if at and at < length},
+        linear=LINEAR,
+        marks=_marks(run),
     )
 
 
-def _full(run: Run) -> pd.DataFrame:
-    """The iterations at full style weight."""
-    return run.log[run.log["iteration"] > run.training.style_warmup]
+def _marks(run: Run) -> dict[str, int]:
+    """The last iterations of all phases but the last, by what begins then."""
+    table = phases(run)
+    ends = zip(table.index[1:], table["last"][:-1], strict=True)
+    marks = {f"phase {phase} from here": int(last) for phase, last in ends}
+    warm = run.training.style_warmup
+    return marks | ({"full style weight": warm} if 0 < warm < len(run.log) else {})
+
+
+def directions(run: Run) -> Figure:
+    """How far the exact gradient is from joint training's and first order's, along the run: the
+    iterations in which it was measured."""
+    columns = [*Directions._fields]
+    table = {"": run.log.dropna(subset=columns)}
+    options = {"marker": "o", "linear": LINEAR, "marks": _marks(run)}
+    return plots.curves(table, "iteration", columns, **options)
+
+
+def directions_by_delta(compared: pd.DataFrame) -> Figure:
+    """The same of the result, against delta; see `inner_step.compare`."""
+    return plots.against_delta(compared, [*Directions._fields])
+
+
+def _by_phase(run: Run) -> list[tuple[str, pd.DataFrame]]:
+    """Each phase's name and its rows of the log, those at full style weight."""
+    full = run.log[run.log["iteration"] > run.training.style_warmup]
+    return [
+        (f"phase {row.Index}", full[full["iteration"].between(row.first, row.last)])
+        for row in phases(run).itertuples()
+    ]
 
 
 def medians(run: Run) -> pd.DataFrame:
-    """Medians of the first iterations at full style weight and of the last ones before the crops
-    grow, as many of each as are averaged at the end; and the range of all at full weight."""
-    full, s = _full(run), run.training
-    window = s.average_last or run.settings.smooth
-    alike = full[full["iteration"] <= len(run.log) - s.last_iterations]
-    columns = ["loss", "content", "style", "gradient_norm", "saturated"]
-    found = {
-        f"first {window}": alike[columns].head(window).median(),
-        f"last {window}": alike[columns].tail(window).median(),
-        "5 % of all": full[columns].quantile(0.05),
-        "95 % of all": full[columns].quantile(0.95),
-        "largest": full[columns].max(),
-    }
+    """Medians of each phase's first and last iterations at full style weight, as many as are
+    averaged at the end."""
+    window = run.training.average_last or run.settings.smooth
+    columns = [*REPORT, "gradient_norm", "support_change", "query_change", *Directions._fields]
+    found = {}
+    for name, rows in _by_phase(run):
+        found[name, f"first {window}"] = rows[columns].head(window).median()
+        found[name, f"last {window}"] = rows[columns].tail(window).median()
     return pd.DataFrame(found)
-
-
-def inner_share(run: Run) -> pd.Series:
-    """What an inner step takes off the loss, as a share of it, in each iteration at full weight.
-
-    To first order a step of gradient g lowers the loss by delta |g|^2; for |g| stands the norm of
-    the meta-gradient per style (it is a sum over the styles, the loss a mean).
-    """
-    full, s = _full(run), run.training
-    norm = full["gradient_norm"] / s.styles_per_iteration
-    return s.inner_learning_rate * norm**2 / full["loss"]
 
 
 def validation_curves(run: Run) -> Figure:
@@ -181,24 +201,46 @@ def card(run: Run) -> Markdown:
 def judge(run: Run) -> list[claims.Row]:
     """What the training did to the outer loss, how far an inner step goes, and what the network
     is worth in an adaptation. No claim of the paper is judged by these alone."""
-    table, share = medians(run), inner_share(run)
-    start, end, low, high, largest = table.columns
+    quantities: dict[str, Any] = {}
+    window = run.training.average_last or run.settings.smooth
+    for name, rows in _by_phase(run):
+        first, last = rows.head(window), rows.tail(window)
+        quantities[f"outer loss, median of the first {window} iterations of {name}"] = first[
+            "loss"
+        ].median()
+        for column, words in (
+            ("loss", "outer loss"),
+            ("spikes", "excess kurtosis of normalised maps"),
+            ("idle", "share of positions with at most two channels alive"),
+        ):
+            quantities[f"{words}, median of the last {window} iterations of {name}"] = last[
+                column
+            ].median()
+        change, cosines = rows["support_change"].dropna(), rows["joint"].dropna()
+        if len(change):
+            words = "what the inner steps change of their own batch's loss, a share of it, median"
+            quantities[f"{words}, {name}"] = change.median()
+            words = f"iterations of {len(change):,} in which they raise it"
+            quantities[f"{words}, {name}"] = int((change > 0).sum())
+        if len(cosines):
+            words = "cosine of the exact gradient and joint training's, median"
+            quantities[f"{words}, {name}"] = cosines.median()
+            words = "cosine of the exact gradient and first order's, median"
+            quantities[f"{words}, {name}"] = rows["first_order"].median()
+    quantities["largest share of saturated output values"] = run.log["saturated"].max()
+    rows = [claims.row("meta-training", name, value) for name, value in quantities.items()]
+    return rows + _of_validation(run)
+
+
+def _of_validation(run: Run) -> list[claims.Row]:
+    """What the networks along the run are worth, one over another."""
     counts = sorted(run.validation["update"].unique())
     fewer, most = counts[-2:][0], counts[-1]
     some, found = losses(run, fewer), losses(run, most)
     *kept, result = found.columns
     first, before, last = kept[0], kept[-2:][0], kept[-1]
     at = f"evaluation loss after {most} updates"
-    above = f"iterations of {len(share):,} in which an inner step takes more than the loss"
-    quantities: dict[str, Any] = {
-        f"outer loss, median of the {start} iterations at full style weight": table[start]["loss"],
-        f"outer loss, median of the {end} iterations of that size": table[end]["loss"],
-        "outer loss that 5 % of the iterations are below": table[low]["loss"],
-        "outer loss that 95 % of the iterations are below": table[high]["loss"],
-        "largest share of saturated output values": table[largest]["saturated"],
-        "share of the loss that an inner step takes, median": share.median(),
-        "share of the loss that an inner step takes, 90 % are below": share.quantile(0.9),
-        above: int((share > 1).sum()),
+    quantities = {
         f"{at}, result over iteration {first}": ratio(found[result], found[first]),
         f"evaluation loss, result after {fewer} updates over iteration {first} after {most}": (
             ratio(some[result], found[first])
@@ -211,9 +253,15 @@ def judge(run: Run) -> list[claims.Row]:
 
 def check(run: Run) -> None:
     """Print whether the training is whole."""
-    counted = run.log["iteration"].tolist() == [*range(1, len(run.log) + 1)]
-    finite = run.log.notna().all(axis=None) and run.validation.notna().all(axis=None)
+    log, bilevel = run.log, [phase.inner_steps > 0 for phase in run.training.phases]
+    counted = log["iteration"].tolist() == [*range(1, run.training.iterations + 1)]
+    stepped = pd.Series(bilevel).repeat([phase.iterations for phase in run.training.phases])
+    changes = ["support_change", "query_change"]
+    always = log.drop(columns=[*changes, *Directions._fields]).notna().all(axis=None)
+    finite = always and run.validation.notna().all(axis=None)
+    known = (log[changes].notna().all(axis=1).to_numpy() == stepped.to_numpy()).all()
     first, *_, result = (next(network.parameters()) for network in run.networks.values())
     print("every iteration is in the log:", counted)
     print("every number is finite:", bool(finite))
+    print("what inner steps change is known where there are any:", bool(known))
     print("the network was changed:", bool((first != result).any()))

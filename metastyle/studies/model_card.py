@@ -9,7 +9,7 @@ import pandas as pd
 from torch import Tensor
 
 from metastyle.core.losses import Perceptual
-from metastyle.meta.loader import Images, MetaTraining
+from metastyle.meta.loader import Images, MetaTraining, Phase
 
 
 def fingerprint(parameters: dict[str, Tensor]) -> str:
@@ -21,10 +21,20 @@ def fingerprint(parameters: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def order(settings: MetaTraining) -> str:
-    """In words, e.g. "second for 3,200 iterations, then first"."""
-    exact = settings.exact_iterations
-    return settings.order + (f" for {exact:,} iterations, then first" if exact is not None else "")
+def phases(of: Sequence[Phase]) -> list[str]:
+    """In words, e.g. "iterations 1 to 8,000: joint (no inner step), 128 px"."""
+    told, done = [], 0
+    for phase in of:
+        first, done = done + 1, done + phase.iterations
+        way = "joint (no inner step)"
+        if phase.inner_steps:
+            way = f"T = {phase.inner_steps}, δ = {phase.inner_learning_rate:g}, {phase.order} order"
+        if phase.inner_steps and phase.inner_warmup:
+            way += f", δ rising over {phase.inner_warmup:,} iterations"
+        if phase.inner_steps and phase.inner_clip:
+            way += f", inner gradients of at most {phase.inner_clip:g}"
+        told.append(f"iterations {first:,} to {done:,}: {way}, {phase.size} px")
+    return told
 
 
 def licences(files: Sequence[Path], sources: pd.DataFrame) -> Counter[str]:
@@ -62,17 +72,18 @@ def markdown(
     photos = [*images.inner, *images.outer]
     last = log.tail(max(1, s.average_last))
     count = sum(p.numel() for p in parameters.values())
-    batch = f"{s.contents_per_batch} + {s.contents_per_batch}"
-    finish = f", the last {s.last_iterations:,} at {s.last_size} px" if s.last_iterations else ""
+    batch = f"{s.contents_per_batch} + {s.contents_per_batch}"  # support and query
     rows = {
         "network": f"image transformation network, {count:,} parameters, "
         f"SHA-256 `{fingerprint(parameters)[:16]}`",
-        "trained by": f"Algorithm 1 of the paper, order {order(s)}, T = {s.inner_steps}, "
-        f"inner parameters {s.inner_parameters}, δ = {s.inner_learning_rate:g}",
+        "trained by": f"Algorithm 1 of the paper, from {s.start or 'a random start'}, "
+        f"inner parameters {s.inner_parameters}; {'; '.join(phases(s.phases))}",
         "steps": f"{len(log):,} outer iterations of {s.styles_per_iteration} style(s) with {batch} "
-        f"photos, {s.size} px{finish}",
+        "photos",
         "time": f"{hours:.1f} h on {machine}",
-        "loss": f"variant {perceptual.variant}, style weight {perceptual.style_weight:g}; median "
+        "loss": f"torchvision's VGG-16, variant {perceptual.variant}, style weight "
+        f"{perceptual.style_weight:g}, range penalty {perceptual.range_weight:g}, spike penalty "
+        f"{perceptual.spike_weight:g}; median "
         f"outer loss over the last {len(last)} iterations {last['loss'].median():.1f}",
         "photos": f"{len(photos)}: {_counts(licences(photos, sources))}",
         "artworks": f"{len(images.artworks)}: {_counts(licences(images.artworks, sources))}",

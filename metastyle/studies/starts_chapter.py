@@ -9,6 +9,7 @@ from metastyle import plots
 from metastyle.config import Project
 from metastyle.core import images, splits
 from metastyle.evaluation import claims, curves
+from metastyle.meta import loader
 from metastyle.meta.loader import MetaTraining
 from metastyle.studies.starts import Starts
 
@@ -143,8 +144,7 @@ def pictures(project: Project, run: Run) -> Figure:
 def crops_seen(project: Project, run: Run) -> pd.DataFrame:
     """Crops of photos that each start was trained on before the adaptation."""
     meta = MetaTraining.read(project, "meta_train")
-    batches = meta.iterations * meta.styles_per_iteration * (meta.inner_steps + 1)  # and a query
-    crops = dict.fromkeys(run.labels, 0) | {REFERENCE: batches * meta.contents_per_batch}
+    crops = dict.fromkeys(run.labels, 0) | {REFERENCE: loader.crops_seen(meta)[0]}
     for name in {"painting", "autoencoder"} & crops.keys():
         updates = getattr(run.settings, name)
         crops[name] = updates.updates * updates.contents_per_batch
