@@ -13,13 +13,14 @@ from metastyle.core import images, splits
 from metastyle.core.crops import pairs
 from metastyle.core.losses import PerceptualLoss
 from metastyle.evaluation import claims, metrics
+from metastyle.evaluation.metrics import MEASURES
 from metastyle.evaluation.statistics import Interval
 from metastyle.files import write_json
 from metastyle.studies import comparison
-from metastyle.studies.comparison import against, claim, standing
+from metastyle.studies._standing import INDEPENDENT, claim, standing
+from metastyle.studies.comparison import against
 from metastyle.studies.images import (
     ANCHORS,
-    MEASURES,
     Comparison,
     deviation,
     measured,
@@ -34,16 +35,19 @@ def settings(project):
     return small.changed(style_size=small.size)  # paintings as small as the images
 
 
-def test_anchors_are_the_ends_of_the_scales(loss, settings, sets):
+def test_anchors_are_the_ends_of_the_scales(project, loss, settings, sets):
     file, artwork = sets.photos.validation[0], sets.artworks.validation[0]
     square = images.load_square(file, settings.size)
-    photos = {file: metrics.photo(square, loss, settings.metrics)}
-    given = artwork, photos, loss, settings, {}
+    judges = metrics.load_judges(project, loss, settings.metrics)
+    photos = {file: metrics.photo(square, judges)}
+    given = artwork, photos, judges, settings, {}
     photo, style = (rendered(ANCHORS[name], *given).iloc[0] for name in ("photo", "style"))
     assert photo["content"] == 0 and photo["ssim"] == pytest.approx(1)
     assert photo["cfsd"] == pytest.approx(0, abs=1e-6)
     assert style["gram"] < 0.5 * photo["gram"] and style["sliced"] < 0.5 * photo["sliced"]
     assert style["content"] > 1 and style["cfsd"] > 0.01
+    assert photo["lpips"] == 0 and style["lpips"] > 0.3
+    assert style["alexnet"] < 0.5 * photo["alexnet"]
 
 
 def test_each_kind_of_method_renders_its_pairs(settings):
@@ -148,6 +152,13 @@ def test_standing_needs_every_measure(style, structure, ssim, stands):
     assert standing(turned, anchors, 0.1) == opposite.get(stands, stands)
 
 
+def test_standing_by_other_measures():
+    anchors = dict.fromkeys(INDEPENDENT, 1.0)
+    found = {"alexnet": Interval(-0.3, -0.4, -0.2), "lpips": Interval(0, -0.1, 0.1)}
+    assert standing(found, anchors, 0.1, INDEPENDENT) == "above"
+    assert standing(found, anchors, 0.5, INDEPENDENT) == "near"
+
+
 @pytest.mark.parametrize(
     ("standings", "near", "above", "both"),
     [
@@ -193,7 +204,8 @@ def test_the_verdict_is_about_those_that_may_be_judged(settings):
     why = {name: "" for name in differences} | {"wct": "reasons"}
     trainings = pd.DataFrame({"not judged": why})
     run = comparison.Run(None, settings, None, [], {}, scale, differences, trainings)
-    whole, near, above, gatys, johnson, wct = comparison.judge(run)
+    whole, near, above, gatys, johnson, wct, beside = comparison.judge(run)
+    assert beside.ours == "gatys near, johnson near, wct above" and beside.verdict == "measured"
     assert (whole.verdict, near.verdict, above.verdict) == ("partly", "reproduced", "not judged")
     assert gatys.ours == johnson.ours == "near" and gatys.verdict == "measured"
     assert wct.ours == "another trade-off" and wct.verdict == "not judged"  # SSIM is the opposite

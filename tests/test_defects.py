@@ -1,15 +1,20 @@
-"""Saturated patches; the hatching measure finds a grid, its size and its phase."""
+"""Patches, stray colours, droplets; the hatching measure finds a grid, its size and its phase."""
 
 import pytest
 import torch
+from torch import nn
 
 from metastyle.core import images
+from metastyle.core.network import new_network
 from metastyle.evaluation.defects import (
     PERIOD,
+    SPIKED,
     agreement,
+    droplets,
     hatching,
     pattern,
     saturated_patches,
+    stray_share,
 )
 
 
@@ -52,3 +57,44 @@ def test_the_networks_grid_stays_where_it_is_and_the_photos_own_moves_with_it(ph
 
 def test_a_flat_image_has_no_hatching():
     assert hatching(torch.full((2, 3, 96, 80), 0.3)).tolist() == pytest.approx([0, 0], abs=1e-3)
+
+
+def test_stray_colours_are_neither_the_photos_nor_the_paintings():
+    grey, red, cyan = (
+        torch.tensor(c).view(1, 3, 1, 1) for c in ([0.5] * 3, [0.8, 0.1, 0.1], [0.0, 1, 1])
+    )
+    photo, painting = grey.expand(1, 3, 96, 120), red.expand(1, 3, 200, 96)
+    output = photo.clone()
+    output[..., :24] = red  # a fifth of it
+    output[..., 48:54, 60:120] = cyan
+    assert stray_share(output, photo) == pytest.approx(0.2 + 6 * 60 / (96 * 120))
+    assert stray_share(output, photo, painting) == pytest.approx(6 * 60 / (96 * 120))
+    assert stray_share(photo + 0.02, photo) == 0
+
+
+def test_droplets_are_those_of_the_network_itself(photos):
+    network, seen = new_network(0), []
+    norms = [m for m in network.modules() if isinstance(m, nn.InstanceNorm2d)]
+    for norm in norms:
+        norm.register_forward_hook(lambda module, given, made: seen.append(made))
+    with torch.no_grad():
+        network(photos[:2, :, :64, :48])
+        hidden = seen[-1].relu()
+    found = droplets(network, photos[:2, :, :64, :48])
+    fourth = [made.double().pow(4).mean((2, 3)) for made in seen]  # norms of weight 1 and bias 0
+    medians = [k.median().item() for k in fourth]
+    assert found.kurtosis == pytest.approx(medians, rel=1e-3) and len(medians) == 15
+    spikes = sum((k - SPIKED).clamp(min=0).mean() for k in fourth) / 15
+    assert found.spikes == pytest.approx(spikes.item(), rel=1e-3, abs=1e-6)
+    assert found.idle == ((hidden > 0).sum(1) <= 2).float().mean()
+
+
+def test_a_spike_and_an_idle_layer_are_seen(photos):
+    network = new_network(0)
+    before = droplets(network, photos[:1])
+    with torch.no_grad():
+        network.layers[20].bias.fill_(-100.0)  # of the last norm
+    assert before.idle < 0.5 and droplets(network, photos[:1]).idle == 1
+    spiked = torch.zeros(1, 3, 64, 62)  # any size
+    spiked[..., 30:33, 30:33] = 1
+    assert droplets(network, spiked).spikes > before.spikes + 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from metastyle.evaluation import defects
 from metastyle.studies import gallery
 
 
@@ -20,6 +21,13 @@ class White(nn.Module):
 class Same(White):
     def forward(self, x):
         return x
+
+
+@pytest.fixture(autouse=True)
+def droplets(monkeypatch):
+    """Of networks that have no maps."""
+    found = defects.Droplets([4.0] * len(gallery.NORMS), 0.25, 0.125)
+    monkeypatch.setattr(defects, "droplets", lambda network, photos: found)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +54,15 @@ def test_patches_are_found_in_the_rendering_that_has_them(photos):
     assert found.to_numpy() == pytest.approx(0, abs=1e-3)
 
 
+def test_colours_of_the_painting_are_not_stray(photos):
+    painting = torch.ones(1, 3, 20, 20)
+    alone, with_it = (gallery.measure(White(), photos, given) for given in (None, painting))
+    assert alone["stray"].tolist() == [1, 0] and with_it["stray"].tolist() == [0, 0]
+    assert alone["idle"].tolist() == [0.125] * 2
+    shown = gallery.droplets(pd.concat([alone, gallery.measure(None, photos)]).assign(of=1), "of")
+    assert shown.loc[1, "kurtosis"] == "4.0" and shown.loc[1, "stray"].startswith("0.5")
+
+
 def test_the_claims_count_renderings_by_set(photos):
     tables = {"photo": ("photo", None), gallery.NEUTRAL: (gallery.NEUTRAL, Same())}
     tables["a.jpg"] = ("adapted", White())
@@ -62,6 +79,12 @@ def test_the_claims_count_renderings_by_set(photos):
         for kind in (gallery.NEUTRAL, "adapted")
     )
     assert neutral.ours == 0 and adapted.ours == 0.5 and adapted.note.startswith("1 of 2 have one")
+    of_neutral = [
+        rows[f"{words} {gallery.NEUTRAL} renderings"] for words in gallery.DROPLETS.values()
+    ]
+    assert [row.ours for row in of_neutral] == [0.25, 0.125, 0]
+    assert of_neutral[0].note.startswith("Median kurtosis: 4.0") and of_neutral[2].note
+    assert gallery.norms(run).loc["norm 7"].tolist() == ["4.0", "4.0"]
     assert min(row.ours for row in rows.values() if "photos move" in row.quantity) == 0.8
     assert (
         rows["correlation of the style-neutral mean tile with the adapted ones, median"].ours == 1

@@ -7,6 +7,7 @@ from scipy.special import rel_entr, softmax
 
 from metastyle.core import images
 from metastyle.evaluation import metrics
+from metastyle.evaluation.lpips import lpips
 from metastyle.evaluation.metrics import (
     Metrics,
     profile,
@@ -97,10 +98,31 @@ def test_psnr_of_a_known_error():
     assert psnr(a, a) == float("inf")
 
 
-def test_a_painting_is_at_no_distance_from_itself(loss, settings, sets):
+@pytest.fixture(scope="module")
+def judges(project, loss, settings):
+    return metrics.load_judges(project, loss, settings)
+
+
+def test_a_painting_is_at_no_distance_from_itself(judges, sets):
     painting = images.load(sets.artworks.validation[0], 48)
-    wanted, own = metrics.style(painting, loss, settings), metrics.photo(painting, loss, settings)
-    exact = metrics.measure(painting, own, wanted, loss, settings)
+    wanted, own = metrics.style(painting, judges), metrics.photo(painting, judges)
+    exact = metrics.measure(painting, own, wanted, judges)
+    assert list(exact) == metrics.MEASURES
     assert exact["gram"] == pytest.approx(0, abs=1e-9)
     assert exact["sliced"] == pytest.approx(0, abs=1e-9)
     assert exact["content"] == 0 and exact["ssim"] == pytest.approx(1)
+    assert exact["lpips"] == 0 and exact["alexnet"] == pytest.approx(0, abs=1e-9)
+
+
+def test_alexnet_compares_with_the_photo_and_with_the_painting(judges, sets):
+    files = sets.photos.validation[0], *sets.artworks.validation[:2]
+    photo, painting, other = (images.load_square(file, 64) for file in files)
+    known = metrics.photo(photo, judges)
+
+    def measured(image, style):
+        return metrics.measure(image, known, metrics.style(style, judges), judges)
+
+    found = measured(painting, painting)
+    assert found["lpips"] == pytest.approx(lpips(painting, photo, judges.alexnet).item())
+    assert found["alexnet"] == pytest.approx(0, abs=1e-9)
+    assert found["alexnet"] < measured(other, painting)["alexnet"]

@@ -1,11 +1,16 @@
-"""Defects of renderings that no loss here sees: saturated patches, stray colours, hatching.
+"""Defects of renderings: saturated patches, stray colours, hatching, and droplets.
 
 Hatching is what in an image keeps step with the grid of the network's upsampling. The network
 halves the image twice and doubles it twice by repeating values. Its smallest layers
 have one value where the output has a tile of 4 x 4 pixels; what tells the pixels of a tile apart
 is laid out by the convolutions behind the doublings, and what these do alike in every tile shows
 as a grid of four pixels.
+
+Droplets are what makes stray colours: spikes in the maps of a network with instance norms, which
+weaken all the rest of a map (Karras et al. 2020, section 2).
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +20,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from metastyle.core.images import resize
+from metastyle.core.losses import idle_share, kurtosis, spike_penalty
+from metastyle.core.network import TransformerNet, transform
 
 STRAY, STRAY_SIDE = 12.0, 96  # a distance in CIE Lab; pixels
+SPIKED = 6.0  # the kurtosis from which a map counts as spiked
 PERIOD = 4  # pixels
 BORDER = 16  # pixels left out, since padding disturbs them
 BLUR = 2.5  # pixels, deviation of the blur that is subtracted
@@ -95,18 +103,46 @@ def saturated_patches(outputs: Tensor, photos: Tensor, side: int = 8) -> Tensor:
     return (whole(outputs) & ~whole(photos)).float().mean()
 
 
-def stray_share(output: Tensor, photo: Tensor, painting: Tensor, limit: float = STRAY) -> float:
+class Droplets(NamedTuple):
+    """kurtosis: of every instance norm the median over its maps; spikes: mean excess of a map's
+    kurtosis over `SPIKED`; idle: see `idle_share`."""
+
+    kurtosis: list[float]
+    spikes: float
+    idle: float
+
+
+@torch.no_grad()
+def droplets(network: TransformerNet, photos: Tensor) -> Droplets:
+    """Spikes in the maps of a network, and where its last hidden layer has hardly any channel left.
+
+    Args:
+        photos: RGB in [0, 1], (N, 3, H, W), of any size.
+    """
+    parameters, seen = dict(network.named_parameters()), []
+    height, width = photos.shape[-2:]
+    padded = F.pad(photos, (0, -width % 4, 0, -height % 4), mode="reflect")
+    transform(parameters, padded.to(next(network.parameters()).device), seen=seen)
+    *normed, hidden = seen
+    medians = [kurtosis(x).median().item() for x in normed]
+    return Droplets(medians, spike_penalty(normed, SPIKED).item(), idle_share(hidden).item())
+
+
+def stray_share(
+    output: Tensor, photo: Tensor, painting: Tensor | None = None, limit: float = STRAY
+) -> float:
     """Share of an image's pixels whose colour is far from every colour of its photo and painting.
 
     Images are scaled down first (STRAY_SIDE pixels on the shorter side), so that single pixels and
     fine mixtures do not count. Distances are those of CIE Lab (Delta E 1976).
 
     Args:
-        output, photo, painting: RGB in [0, 1], (1, 3, H, W), any sizes.
+        output, photo, painting: RGB in [0, 1], (1, 3, H, W), any sizes; no painting: of its photo
+            alone.
         limit: a distance beyond which a colour is neither's.
     """
-    colours = [rgb2lab(resize(x, STRAY_SIDE)[0].clamp(0, 1).permute(1, 2, 0).cpu().numpy())
-               for x in (output, photo, painting)]  # fmt: skip
-    found, *given = (lab.reshape(-1, 3) for lab in colours)
+    shown = [output, photo] if painting is None else [output, photo, painting]
+    small = (resize(x, STRAY_SIDE)[0].clamp(0, 1).permute(1, 2, 0).cpu() for x in shown)
+    found, *given = (rgb2lab(x.numpy()).reshape(-1, 3) for x in small)
     distance, _ = cKDTree(np.concatenate(given)).query(found)
     return float((distance > limit).mean())

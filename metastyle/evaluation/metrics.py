@@ -1,7 +1,7 @@
-"""How near an image is to its photo and to its style, by VGG-16 and by SSIM.
+"""How near an image is to its photo and to its style: by VGG-16, which many methods minimise
+distances in, and by two judges that none does, AlexNet and SSIM.
 
-LPIPS and ArtFID need downloads of weights and are not here; another measure of (output, photo,
-style) is one more entry of `measure`.
+Another measure of (output, photo, style) is one more entry of `measure`.
 """
 
 from typing import Annotated, NamedTuple
@@ -13,9 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from metastyle.config import Section
+from metastyle.config import Project, Section
+from metastyle.core import splits
 from metastyle.core.kernels import gram
 from metastyle.core.losses import PerceptualLoss, StyleTarget, content_loss, style_loss
+from metastyle.evaluation.lpips import AlexNet, load_alexnet, lpips, statistics, style_distance
+
+MEASURES = ["content", "gram", "sliced", "ssim", "cfsd", "lpips", "alexnet"]  # see `measure`
 
 
 class Metrics(Section):
@@ -33,6 +37,24 @@ class Metrics(Section):
     temperature: PositiveFloat
 
 
+class Judges(NamedTuple):
+    """Whose features are compared, and how."""
+
+    loss: PerceptualLoss
+    alexnet: AlexNet
+    settings: Metrics
+
+
+def load_judges(project: Project, loss: PerceptualLoss, settings: Metrics) -> Judges:
+    """With AlexNet from `data.alexnet`.
+
+    Raises:
+        InputError: see `load_alexnet`.
+    """
+    alexnet = load_alexnet(project.root / splits.Data.read(project, "data").alexnet)
+    return Judges(loss, alexnet, settings)
+
+
 class Photo(NamedTuple):
     """What is compared of a photo: itself and features of the content and the structure layer."""
 
@@ -42,28 +64,31 @@ class Photo(NamedTuple):
 
 
 class Style(NamedTuple):
-    """What is compared of a style: Gram matrices, and `profile` of its sliced layers."""
+    """What is compared of a style: Gram matrices, `profile` of its sliced layers, and AlexNet's
+    `statistics`."""
 
     grams: StyleTarget
     profiles: dict[str, Tensor]
+    statistics: list[Tensor]
 
 
 @torch.no_grad()
-def photo(image: Tensor, loss: PerceptualLoss, settings: Metrics) -> Photo:
+def photo(image: Tensor, judges: Judges) -> Photo:
     """Of RGB in [0, 1], (1, 3, H, W)."""
-    content_layer = loss.settings.content_layer
-    layers = loss.vgg(image, [content_layer, settings.structure_layer])
-    return Photo(image, layers[content_layer], layers[settings.structure_layer])
+    content, structure = judges.loss.settings.content_layer, judges.settings.structure_layer
+    layers = judges.loss.vgg(image, [content, structure])
+    return Photo(image, layers[content], layers[structure])
 
 
 @torch.no_grad()
-def style(image: Tensor, loss: PerceptualLoss, settings: Metrics) -> Style:
-    """Of RGB in [0, 1], (1, 3, H, W); any size."""
-    style_layers = loss.settings.style_layers
-    layers = loss.vgg(image, [*style_layers, *settings.sliced_layers])
+def style(image: Tensor, judges: Judges) -> Style:
+    """Of RGB in [0, 1], (1, 3, H, W); any size that AlexNet takes."""
+    style_layers, sliced_layers = judges.loss.settings.style_layers, judges.settings.sliced_layers
+    layers = judges.loss.vgg(image, [*style_layers, *sliced_layers])
     return Style(
         {layer: gram(layers[layer])[0] for layer in style_layers},
-        {layer: profile(layers[layer], settings) for layer in settings.sliced_layers},
+        {layer: profile(layers[layer], judges.settings) for layer in sliced_layers},
+        statistics(image, judges.alexnet),
     )
 
 
@@ -129,16 +154,15 @@ def psnr(a: Tensor, b: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(
-    output: Tensor, photo: Photo, style: Style, loss: PerceptualLoss, settings: Metrics
-) -> dict[str, float]:
-    """All measures of one image, RGB in [0, 1], (1, 3, H, W).
+def measure(output: Tensor, photo: Photo, style: Style, judges: Judges) -> dict[str, float]:
+    """All measures of one image, RGB in [0, 1], (1, 3, H, W), sides of at least 31 pixels.
 
     Returns:
-        `content` and `gram`, the shared perceptual loss's two terms, unweighted; `sliced`, which
-        nothing here was trained on; `ssim` and `cfsd` against the photo. Less is nearer, but
-        for `ssim`.
+        By `MEASURES`: `content` and `gram`, the shared perceptual loss's two terms, unweighted;
+        `sliced`, which nothing here was trained on; `ssim`, `cfsd` and `lpips` against the
+        photo; `alexnet`, the `style_distance` to the painting. Less is nearer, but for `ssim`.
     """
+    loss, alexnet, settings = judges
     perceptual = loss.settings
     wanted = [perceptual.content_layer, *perceptual.style_layers]
     layers = loss.vgg(output, [*wanted, *settings.sliced_layers, settings.structure_layer])
@@ -154,4 +178,6 @@ def measure(
         "sliced": torch.stack(sliced).mean().item(),
         "ssim": ssim(output, photo.image),
         "cfsd": structural_distance(found, photo.structure, settings.temperature).item(),
+        "lpips": lpips(output, photo.image, alexnet).item(),
+        "alexnet": style_distance(statistics(output, alexnet), style.statistics).item(),
     }

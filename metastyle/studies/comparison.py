@@ -1,7 +1,7 @@
 """Chapter 5, figure 4: eight methods compared, in pictures and in measures (claim C5)."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,23 +16,20 @@ from metastyle.config import Project
 from metastyle.core import crops, images, splits
 from metastyle.core.losses import PerceptualLoss, load_loss
 from metastyle.evaluation import claims, metrics
-from metastyle.evaluation.statistics import Interval, bootstrap, number
-from metastyle.studies.images import ANCHORS, KEYS, MEASURES, Comparison, measured
-
-JUDGED = ["sliced", "cfsd", "ssim"]  # of style, of structure, and of structure without VGG
-PEERS = ["gatys", "johnson"]
-RULE = (
-    "Seen from MetaStyle a method is near if in all three measures (sliced, cfsd, ssim) the 95 % "
-    "interval of the difference lies within the share `comparison.near` of the distance between "
-    "the anchors; else it is below if worse in one measure (0 is outside the interval) and better "
-    "in none, above if the reverse; better in one and worse in another is another trade-off. A "
-    "method that was trained below its floor, or on less than the share `comparison.trained` of "
-    "the published pixels, is not judged."
+from metastyle.evaluation.metrics import MEASURES
+from metastyle.evaluation.statistics import bootstrap, number
+from metastyle.studies._standing import (
+    BESIDE,
+    INDEPENDENT,
+    JUDGED,
+    PARTS,
+    PEERS,
+    RULE,
+    claim,
+    gain,
+    standing,
 )
-PARTS = {
-    "near": ("quality near Gatys and Johnson", "Reproduced if both are near or below."),
-    "above": ("quality above the others", "Reproduced if all that are judged are below."),
-}
+from metastyle.studies.images import ANCHORS, KEYS, Comparison, measured
 
 # What the paper says of each.
 PAPER = {
@@ -133,64 +130,6 @@ def against(table: pd.DataFrame, other: pd.DataFrame) -> pd.Series:
     return means(both)
 
 
-def gain(measure: str, difference: Interval) -> tuple[float, float]:
-    """Bounds of how much better the first of two methods is: of SSIM more is, else less."""
-    d = difference
-    return (d.low, d.high) if measure == "ssim" else (-d.high, -d.low)
-
-
-def standing(differences: Mapping[str, Interval], anchors: Mapping[str, float], near: float) -> str:
-    """How a method stands to another, here to MetaStyle, in the measures of `JUDGED`.
-
-    Args:
-        differences: of each measure, method minus the other.
-        anchors: of each measure, how far the untouched photo and the painting are apart.
-        near: share of that distance.
-
-    Returns:
-        "near", "above", "below" or "another trade-off", see `RULE`; "undecided": neither better
-        nor worse in any.
-    """
-    gains = {k: gain(k, differences[k]) for k in JUDGED}
-    margins = {k: near * anchors[k] for k in JUDGED}
-    if all(-margins[k] <= low and high <= margins[k] for k, (low, high) in gains.items()):
-        return "near"
-    better = any(low > 0 for low, _ in gains.values())
-    worse = any(high < 0 for _, high in gains.values())
-    if better and worse:
-        return "another trade-off"
-    return "above" if better else "below" if worse else "undecided"
-
-
-def claim(standings: Mapping[str, str]) -> dict[str, claims.Verdict]:
-    """C5, that MetaStyle's quality is near its peers' and above all the others'.
-
-    Args:
-        standings: of the methods that may be judged, by `standing`, seen from MetaStyle.
-
-    Returns:
-        Verdicts on the parts "near" (its `PEERS`, or above them) and "above" (the others),
-        undecided where no standing speaks against it and one is undecided, not judged where there
-        is none; and on "both".
-    """
-    peers = {k: stands for k, stands in standings.items() if k in PEERS}
-    others = [standings[k] for k in standings.keys() - peers.keys()]
-    found = {"near": _all(peers.values(), {"near", "below"}), "above": _all(others, {"below"})}
-    good = [*found.values()].count("reproduced")
-    unclear = [v for v in ("not judged", "undecided") if v in found.values()]
-    whole = "reproduced" if good == 2 else "partly" if good else [*unclear, "not reproduced"][0]
-    return {**found, "both": whole}
-
-
-def _all(standings: Collection[str], good: Collection[str]) -> claims.Verdict:
-    if not standings:
-        return "not judged"
-    against = {s for s in standings if s not in good}
-    if against - {"undecided"}:
-        return "not reproduced"
-    return "undecided" if against else "reproduced"
-
-
 def spans(run: Run) -> dict[str, float]:
     """How far the anchors are apart in each measure."""
     photo, style = (run.anchors[name][MEASURES].mean() for name in ("photo", "style"))
@@ -234,11 +173,20 @@ def differences(run: Run) -> pd.DataFrame:
     return pd.DataFrame(run.differences).T.map(str)
 
 
-def trade_offs(run: Run) -> Figure:
+def trade_offs(run: Run, measures: Sequence[str] = JUDGED[:2]) -> Figure:
     """The differences in style and structure as a plane around MetaStyle."""
-    points = {name: found[JUDGED[:2]].tolist() for name, found in run.differences.items()}
-    near = [run.settings.near * spans(run)[k] for k in JUDGED[:2]]
-    return plots.trade_offs(points, "metastyle", near, JUDGED[:2])
+    points = {name: found[measures].tolist() for name, found in run.differences.items()}
+    near = [run.settings.near * spans(run)[k] for k in measures]
+    return plots.trade_offs(points, "metastyle", near, measures)
+
+
+def by_alexnet(run: Run) -> Figure:
+    """`trade_offs` by AlexNet, with the anchors."""
+    anchors = {
+        f"anchor: {name}": against(table, run.tables["metastyle"])
+        for name, table in run.anchors.items()
+    }
+    return trade_offs(run._replace(differences=run.differences | anchors), INDEPENDENT)
 
 
 def coded(run: Run) -> None:
@@ -283,6 +231,9 @@ def judge(run: Run) -> list[claims.Row]:
         given = {"rule": rule, "verdict": verdicts[part]}
         parts.append(claims.row("C5", quantity, ", ".join(of) or "none judged", **given))
     s, left = run.settings, ", ".join(name for name in run.differences if why[name])
+    seen = {k: standing(d, spans(run), s.near, INDEPENDENT) for k, d in run.differences.items()}
+    found = ", ".join(f"{name} {stand}" for name, stand in seen.items())
+    rows.append(claims.row("C5", "image quality by AlexNet, to MetaStyle's", found, note=BESIDE))
     note = f"`near` is {s.near:.0%}, `trained` {s.trained:.0%}. Not judged: {left or 'none'}."
     found = f"near: {verdicts['near']}; above: {verdicts['above']}"
     given = {"rule": RULE, "paper": PAPER["metastyle"], "verdict": verdicts["both"], "note": note}

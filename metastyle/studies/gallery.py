@@ -1,4 +1,4 @@
-"""Chapter 4, figure 1: one photo in the held-out styles; saturated patches and hatching."""
+"""Chapter 4, figure 1: one photo in the held-out styles; patches, hatching and droplets."""
 
 import json
 import shutil
@@ -27,6 +27,13 @@ from metastyle.files import write_table
 
 NEUTRAL = "style-neutral"
 MEASURES = ["hatching", "at five pixels", "details"]
+# Of droplets, with what the claims call them; see `defects`.
+DROPLETS = {
+    "spikes": "mean excess over 6 of the kurtosis of maps,",
+    "idle": "share of idle positions,",
+    "stray": "share of stray colours,",
+}
+NORMS = [f"norm {k}" for k in range(1, 16)]  # the network's
 
 
 class Gallery(Section):
@@ -83,22 +90,32 @@ def with_inset(picture: Tensor, painting: Tensor, share: float, border: int = 2)
     return result
 
 
-def measure(network: nn.Module | None, photos: Mapping[str, Tensor]) -> pd.DataFrame:
+def measure(
+    network: nn.Module | None, photos: Mapping[str, Tensor], painting: Tensor | None = None
+) -> pd.DataFrame:
     """Defects of the photos' renderings, or of the photos themselves; (1, 3, H, W) each.
+
+    Args:
+        painting: RGB in [0, 1], (1, 3, H, W), whose colours do not count as stray.
 
     Returns:
         Columns photo; patches: share of `saturated_patches`; hatching, the same of a period that
-        nothing of the network has, and the r.m.s. of all details, in levels of 255.
+        nothing of the network has, and the r.m.s. of all details, in levels of 255; and of
+        networks `DROPLETS` and, by `NORMS`, the median kurtosis of a norm's maps.
     """
 
     def row(photo: Tensor) -> list[float]:
         image = stylise(network, photo).cpu() if network else photo
         grids = (defects.hatching(image, period) for period in (PERIOD, PERIOD + 1))
-        found = *grids, rms(defects.details(image))
-        return [saturated_patches(image, photo).item(), *(value.item() for value in found)]
+        values = saturated_patches(image, photo), *grids, rms(defects.details(image))
+        found = [value.item() for value in values]
+        if network is None:
+            return found
+        medians, spikes, idle = defects.droplets(network, photo)
+        return [*found, spikes, idle, defects.stray_share(image, photo, painting), *medians]
 
-    table = pd.DataFrame(each(row, photos.values()), columns=["patches", *MEASURES])
-    return table.assign(photo=list(photos))
+    columns = ["patches", *MEASURES, *([*DROPLETS, *NORMS] if network else [])]
+    return pd.DataFrame(each(row, photos.values()), columns=columns).assign(photo=list(photos))
 
 
 def run(project: Project) -> Run:
@@ -129,8 +146,10 @@ def run(project: Project) -> Run:
     photos = {listed.at[file, "file"]: images.load_square(file, settings.size) for file in files}
     tables = [measure(None, photos).assign(set="photo", style="photo")]
     for style, network in tqdm(networks.items(), unit="network"):
-        kind = NEUTRAL if style == NEUTRAL else "adapted"
-        tables.append(measure(network, photos).assign(set=kind, style=style))
+        kind, painting = NEUTRAL, None
+        if style != NEUTRAL:
+            kind, painting = "adapted", images.load(artworks.at[style, "path"], settings.size)
+        tables.append(measure(network, photos, painting).assign(set=kind, style=style))
     found = pd.concat(tables).rename_axis("number").reset_index()
     found["title"] = found["style"].map(titles)
     found["artist"] = found["style"].map(artworks["artist"])
@@ -138,6 +157,8 @@ def run(project: Project) -> Run:
     write_table(folder / "saturation.csv", patches, float_format="%.6g")
     hatched = found[["title", "number", *MEASURES]].set_axis(["style", "photo", *MEASURES], axis=1)
     write_table(folder / "hatching.csv", hatched, float_format="%.6g")
+    spiked = found.loc[found["set"] != "photo", ["style", "photo", *DROPLETS]]
+    write_table(folder / "droplets.csv", spiked, float_format="%.6g")
     along = pd.concat(
         measure(load_network(file), photos).assign(iteration=int(file.stem))
         for file in sorted(snapshots.glob("*.safetensors"))
@@ -197,6 +218,23 @@ def strengths(table: pd.DataFrame, by: str) -> pd.DataFrame:
     return shown
 
 
+def droplets(table: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Means of `DROPLETS` over the photos with their intervals, and the median kurtosis over all
+    norms, for each value of a column; rows of photos have none and are left out."""
+    table = table.dropna(subset=[*DROPLETS]).assign(kurtosis=lambda t: t[NORMS].median(axis=1))
+    groups = table.groupby(by, sort=False)
+    shown = groups[["kurtosis"]].median().map("{:.1f}".format)
+    for name in DROPLETS:
+        shown[name] = [str(bootstrap(rows, name, ["photo"])) for _, rows in groups]
+    return shown
+
+
+def norms(run: Run) -> pd.DataFrame:
+    """The median kurtosis of the maps of every instance norm, over the photos and styles."""
+    medians = run.found.groupby("set", sort=False)[NORMS].median().drop("photo")
+    return medians.T.map("{:.1f}".format)
+
+
 def enlarged(run: Run) -> Figure:
     """The central part of the photo, a quarter as wide, and of its renderings, four times
     enlarged; below, four by four mean tiles, differences from grey twenty times as large."""
@@ -212,7 +250,7 @@ def enlarged(run: Run) -> Figure:
 
 
 def judge(run: Run) -> list[claims.Row]:
-    """Shares of renderings with saturated patches, and hatching, by set."""
+    """Shares of renderings with saturated patches, hatching, and droplets, by set."""
     rows = []
     for kind, table in run.found.groupby("set", sort=False):
         over = ["artist", "photo"] if kind == "adapted" else ["photo"]
@@ -221,18 +259,18 @@ def judge(run: Run) -> list[claims.Row]:
             table = table.assign(any=table["patches"] > 0)
             note = f"{table['any'].sum()} of {len(table)} have one; the largest share of a "
             note += f"picture's squares is {table['patches'].max():.2%}."
-            share, quantity = (
-                bootstrap(table, "any", over),
-                f"share of {name} with saturated patches",
-            )
-            rows.append(claims.row("defects", quantity, share, note=note))
+            quantity = f"share of {name} with saturated patches"
+            rows.append(claims.row("defects", quantity, bootstrap(table, "any", over), note=note))
         chance, contrast = table[MEASURES[1:]].mean()
         note = f"By chance, at five pixels: {chance:.2f}. All details: {contrast:.1f}."
-        strength, quantity = (
-            bootstrap(table, "hatching", over),
-            f"hatching of {name}, levels of 255",
-        )
-        rows.append(claims.row("defects", quantity, strength, note=note))
+        found, quantity = bootstrap(table, "hatching", over), f"hatching of {name}, levels of 255"
+        rows.append(claims.row("defects", quantity, found, note=note))
+        notes = {"spikes": f"Median kurtosis: {table[NORMS].median().median():.1f} (noise: 3)."}
+        if kind == NEUTRAL:
+            notes["stray"] = "Beside the photo's colours alone: there is no painting."
+        for measure, words in DROPLETS.items() if kind != "photo" else ():
+            found, note = bootstrap(table, measure, over), notes.get(measure, "")
+            rows.append(claims.row("defects", f"{words} {name}", found, note=note))
     neutral, *others = [tile.mean(0) for title, tile in run.tiles.items() if title != "photo"]
     alike = [agreement(neutral, other) for other in others]
     moved = "correlation of the style-neutral mean tiles when the photos move by 1 to 3 px, least"
@@ -250,3 +288,5 @@ def check(run: Run) -> None:
     print("networks:", len(run.networks), "- renderings checked:", checked, "of", count)
     print("shares within 0 and 1:", bool(run.found["patches"].between(0, 1).all()))
     print("every hatching finite:", bool(np.isfinite(run.found[MEASURES]).all(axis=None)))
+    networks = run.found.loc[run.found["set"] != "photo", [*DROPLETS, *NORMS]]
+    print("droplets finite:", bool(np.isfinite(networks).all(axis=None)))

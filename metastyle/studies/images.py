@@ -7,27 +7,26 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Annotated, NamedTuple, Self
 
 import pandas as pd
 from PIL import Image
-from pydantic import ConfigDict, PositiveFloat, PositiveInt, model_validator
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, empty
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from metastyle import baselines
 from metastyle.baselines import Method, Printed, registry
-from metastyle.config import ImageSide, Probability, Project, Section
+from metastyle.config import Probability, Project, Section
 from metastyle.core import cache, code, images, splits
 from metastyle.core.crops import pairs
 from metastyle.core.losses import PerceptualLoss
-from metastyle.evaluation import metrics
-from metastyle.evaluation.metrics import Metrics, Photo
+from metastyle.evaluation import lpips, metrics
+from metastyle.evaluation.metrics import MEASURES, Judges, Metrics, Photo
 from metastyle.files import replacing, write_json, write_table
 
 KEYS = ["photo", "artwork", "artist"]
-MEASURES = ["content", "gram", "sliced", "ssim", "cfsd"]  # see `metrics.measure`
 
 
 class Made(Section):
@@ -55,8 +54,8 @@ class Comparison(Section):
     measured_pairs: PositiveInt | None
     optimised_pairs: PositiveInt | None
     seed: int
-    size: ImageSide
-    style_size: ImageSide
+    size: Annotated[int, Field(ge=lpips.LEAST)]
+    style_size: Annotated[int, Field(ge=lpips.LEAST)]
     near: PositiveFloat
     trained: Probability = 0.1
     metrics: Metrics
@@ -129,7 +128,7 @@ def rendered(
     method: Method,
     artwork: Path,
     photos: Mapping[Path, Photo],
-    loss: PerceptualLoss,
+    judges: Judges,
     settings: Comparison,
     save: Mapping[Path, Path],
 ) -> pd.DataFrame:
@@ -138,15 +137,15 @@ def rendered(
     Args:
         save: where the images of some photos go.
     """
-    painting = images.load(artwork, settings.style_size).to(loss.device)
-    wanted = metrics.style(painting, loss, settings.metrics)
+    painting = images.load(artwork, settings.style_size).to(judges.loss.device)
+    wanted = metrics.style(painting, judges)
     state = method.prepare(painting)
     rows = []
     for file, photo in photos.items():
         output = method.stylise(state, photo.image)
         if file in save:
             images.save(save[file], output)
-        rows.append(metrics.measure(output, photo, wanted, loss, settings.metrics))
+        rows.append(metrics.measure(output, photo, wanted, judges))
     return pd.DataFrame(rows, columns=MEASURES)
 
 
@@ -164,13 +163,14 @@ def measured(
         images by their rows there.
     """
     s, sets, listed = settings, splits.read(project), splits.listed(project)
+    judges = metrics.load_judges(project, loss, s.metrics)
     held_out = sets.photos.held_out, sets.artworks.held_out
     figure, wanted = pairs(*held_out, s.pairs, s.seed), renderings(*held_out, s, method)
     photos = {
-        file: metrics.photo(images.load_square(file, s.size).to(loss.device), loss, s.metrics)
+        file: metrics.photo(images.load_square(file, s.size).to(loss.device), judges)
         for file in sorted({file for files in wanted.values() for file in files})
     }
-    known = [key, s.size, s.style_size, s.metrics, loss.settings, loss.vgg]
+    known = [key, s.size, s.style_size, s.metrics, loss.settings, loss.vgg, judges.alexnet]
     known.append(code.executed(inspect.getsource(rendered)))
     tables, pictures = [], {}
     for artwork, files in tqdm(wanted.items(), unit="artwork"):
@@ -179,7 +179,7 @@ def measured(
         folder = cache.cache_folder() / "images" / cache.key(*decides, by=[metrics.__name__])
         pictures |= {k: folder / f"{k}.png" for k in rows}
         save = {photo: pictures[k] for k, photo in rows.items()}
-        given = method, artwork, {file: photos[file] for file in files}, loss, s, save
+        given = method, artwork, {file: photos[file] for file in files}, judges, s, save
         # The images are written before the table, so that they are there whenever it is.
         table = cache.kept_table(folder / "measures.csv", partial(rendered, *given))
         names = listed.loc[files, "file"].tolist(), *listed.loc[artwork, ["file", "artist"]]
