@@ -141,6 +141,59 @@ def test_a_limit_on_inner_gradients_is_a_shorter_step_in_both_orders(order, whic
     assert (free - expected).norm() > 1e-4 * expected.norm()
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_probes_are_the_losses_before_and_after(steps):
+    network, tasks = tiny_network(), make_tasks(steps)
+    theta = dict(network.named_parameters())
+    options = {"delta": DELTA, "order": "first"}
+    gradient, outcomes = bilevel.meta_gradient(theta, tasks, loss, probe=True, **options)
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        adapted = reference.inner_steps(theta, task, loss, delta=DELTA, order="first", inner=theta)
+        for found, batch in ((outcome.support, task.supports[0]), (outcome.query, task.query)):
+            expected = [loss(w, task.style, batch)[0].item() for w in (theta, adapted)]
+            assert found == pytest.approx(expected, rel=1e-12)
+        assert outcome.report.item() == pytest.approx(outcome.query[1])
+    plain, unasked = bilevel.meta_gradient(theta, tasks, loss, **options)
+    assert all(torch.equal(plain[name], gradient[name]) for name in theta)
+    assert {(outcome.support, outcome.query) for outcome in unasked} == {(None, None)}
+    joint = [task._replace(supports=[]) for task in tasks]
+    _, outcomes = bilevel.meta_gradient(theta, joint, loss, probe=True, **options)
+    assert {(outcome.support, outcome.query) for outcome in outcomes} == {(None, None)}
+
+
+def test_directions_on_a_quadratic():
+    """L(w; s, b) = 1/2 (w - s)' D (w - s) + b' w, of which every gradient is known:
+    first order (I - delta D) g + b-terms; the exact one multiplies it by (I - delta D)."""
+    curvature = torch.tensor([1.0, 4.0, 9.0], dtype=torch.float64)
+
+    def quadratic(parameters, style, batch):
+        apart = parameters["w"] - style
+        value = (curvature * apart.square()).sum() / 2 + (batch @ parameters["w"]).mean()
+        return value, value.detach()
+
+    theta = {"w": torch.tensor([1.0, 0.5, -1.0], dtype=torch.float64)}
+    style = torch.tensor([0.2, -0.3, 0.1], dtype=torch.float64)
+    support, query = torch.tensor([[0.1, 0.0, 0.3], [0.2, 0.5, 0.0]]).double().split(1)
+    task, delta = bilevel.Task(style, [support], query), 0.1
+    joint = curvature * (theta["w"] - style) + query[0]
+    moved = theta["w"] - delta * (curvature * (theta["w"] - style) + support[0])
+    first = curvature * (moved - style) + query[0]
+    exact = (1 - delta * curvature) * first
+
+    def cosine(a, b):
+        return ((a @ b) / (a.norm() * b.norm())).item()
+
+    found = bilevel.directions(theta, [task], quadratic, delta=delta)
+    share = (delta * curvature * first).norm() / exact.norm()
+    expected = cosine(exact, joint), cosine(exact, first), share.item()
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert found.joint < 0.99 and found.first_order < 0.999
+    # Two tasks: of the sums. No step: all the same.
+    twice = bilevel.directions(theta, [task, task], quadratic, delta=delta)
+    assert twice == pytest.approx(expected, rel=1e-12)
+    assert bilevel.directions(theta, [task], quadratic, delta=0.0) == pytest.approx((1, 1, 0))
+
+
 def test_forward_over_reverse_is_the_chain_rule(monkeypatch):
     monkeypatch.setitem(loss.__globals__, "gram", reference.gram)  # ours knows no forward mode
     network, tasks = tiny_network(), make_tasks(1)

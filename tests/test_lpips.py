@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torchvision.models import alexnet as torchvision_s
 
 from metastyle.config import InputError
-from metastyle.evaluation.lpips import load_alexnet, lpips, statistics, style_distance
 from metastyle.core.images import load_square
 from metastyle.core.vgg import INPUT
+from metastyle.evaluation.lpips import load_alexnet, lpips, statistics, style_distance
 
 WEIGHTS = ROOT / "data" / "alexnet.safetensors"
 
@@ -25,7 +25,7 @@ def alexnet():
 
 @pytest.fixture(scope="module")
 def pictures(sets):
-    return torch.cat([load_square(file, 96) for file in sets["artwork/validation"][:3]])
+    return torch.cat([load_square(file, 96) for file in sets.artworks.validation[:3]])
 
 
 def waves(height, width):

@@ -4,25 +4,23 @@ import re
 
 import pandas as pd
 import pytest
-from conftest import ROOT
+import yaml
+from conftest import ROOT, SMOKE
 from test_images import bad_files, pattern
 
+from metastyle.config import InputError, Project
 from metastyle.core import duplicates, splits
-from metastyle.config import InputError
 from tools.assign_splits import FIRST, assign, near_duplicates
 
 
 @pytest.fixture(scope="module")
-def table(data):
-    return splits.make(data, ROOT)
+def sources(project):
+    file = project.root / splits.Data.read(project, "data").sources
+    return pd.read_csv(file, dtype=str, keep_default_na=False)
 
 
-@pytest.fixture(scope="module")
-def sources(data):
-    return pd.read_csv(ROOT / data.sources, dtype=str, keep_default_na=False)
-
-
-def test_splits_of_the_sample_data(table):
+def test_splits_of_the_sample_data(project):
+    table = splits.make(project)
     artworks = table[table["side"] == "artwork"]
     assert artworks["split"].value_counts().to_dict() == {
         "train": 186, "held_out": 26, "validation": 8,
@@ -75,9 +73,9 @@ def test_no_artist_and_no_unnamed_package_trains_with_more_than_eight_works(sour
     assert train["package"][unnamed].value_counts().max() == 8
 
 
-def test_no_near_duplicates_in_two_sets(data, sets):
-    for side in ("photo", "artwork"):
-        of = {file: name for name, files in sets.items() if name.startswith(side) for file in files}
+def test_no_near_duplicates_in_two_sets(sets):
+    for side in sets:
+        of = {file: name for name, files in side._asdict().items() for file in files}
         pairs = duplicates.nearest(list(of), 300)
         crossing = pairs[pairs["one"].map(of) != pairs["other"].map(of)]
         assert len(crossing) and crossing["distance"].min() >= duplicates.NEAR
@@ -124,7 +122,22 @@ def test_rule_does_not_depend_on_order_and_splits_whole_artists():
     assert (backwards == split).all()
 
 
-def test_any_folder_replaces_a_side(data, tmp_path, caplog):
+def changed(folder, **data):
+    """A project of images in `photos` and `art` below a folder, listed in its sources.csv."""
+    mine = {
+        "photos": "photos", "artworks": "art", "sources": "sources.csv",
+        "photo_split": {"held_out": 2, "validation": 1},
+        "artwork_split": {
+            "held_out": 3, "held_out_historical": 3, "validation": 1, "validation_historical": 1,
+        },
+    }  # fmt: skip
+    (folder / "dvc.yaml").touch()
+    values = {"extends": str(SMOKE), "data": mine | data}
+    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    return Project(folder / "params.yaml")
+
+
+def test_any_folder_replaces_a_side(tmp_path, caplog):
     (tmp_path / "photos").mkdir()
     for k in range(8):
         folder = tmp_path / "art" / f"genre{k % 3}"
@@ -133,45 +146,43 @@ def test_any_folder_replaces_a_side(data, tmp_path, caplog):
         pattern().rotate(k).save(tmp_path / "photos" / f"{k}.png")
     bad_files(tmp_path / "art" / "bad")
     (tmp_path / "art" / "bad" / "whole.jpg").unlink()
-    mine = data.model_copy(
-        update={
-            "photos": tmp_path / "photos",
-            "artworks": tmp_path / "art",
-            "photo_split": splits.PhotoSplit(held_out=2, validation=1),
-            "artwork_split": data.artwork_split.model_copy(update={"held_out": 3, "validation": 1}),
-        }
-    )
-    table = splits.make(mine, ROOT)
+    (tmp_path / "sources.csv").write_text("file,kind,title,author\n")
+    project = changed(tmp_path)
+    with pytest.raises(InputError, match=r"splits\.csv: no split table"):
+        splits.read(project)
+    table = splits.make(project)
     assert table.groupby("side").size().to_dict() == {"artwork": 8, "photo": 8}
     assert "truncated.jpg" in caplog.text
     splits.write(table, tmp_path / "splits.csv")
-    sets = splits.read(tmp_path / "splits.csv", mine, ROOT)
-    assert len(sets["artwork/train"]) == 4 and all(f.is_file() for f in sets["artwork/train"])
-    assert not set(sets["photo/inner"]) & set(sets["photo/outer"])
+    sets = splits.read(project, tmp_path / "splits.csv")
+    assert [len(files) for files in sets.artworks] == [4, 1, 3]
+    assert [len(files) for files in sets.photos] == [2, 3, 1, 2]
+    assert all(file.is_file() for side in sets for files in side for file in files)
+    assert sets.photos.train == sets.photos.inner + sets.photos.outer
+    assert not set(sets.photos.inner) & set(sets.photos.outer)
+    listed = splits.listed(project, tmp_path / "splits.csv")
+    assert listed["split"][sets.artworks.held_out].tolist() == ["held_out"] * 3
 
-    for update, message in (
-        ({"photo_split": data.photo_split}, "data.photos: 8 photos are too few"),
-        ({"artwork_split": data.artwork_split}, "data.artwork_split: only 8 of 14"),
-        ({"sources": tmp_path / "none.csv"}, "none.csv: no such file"),
+    for data, message in (
+        ({"photo_split": {}}, "data.photos: 8 photos are too few"),
+        ({"artwork_split": {}}, "data.artwork_split: only 8 of 14"),
+        ({"sources": "none.csv"}, "none.csv: no such file"),
     ):
         with pytest.raises(InputError, match=message):
-            splits.make(mine.model_copy(update=update), ROOT)
+            splits.make(changed(tmp_path, **data))
 
 
-def test_column_split_holds_and_other_files_beside_train(data, tmp_path):
-    for folder in ("photos", "artworks"):
+def test_column_split_holds_and_other_files_beside_train(tmp_path):
+    for folder in ("photos", "art"):
         (tmp_path / folder).mkdir()
         for k in range(8):
             pattern().rotate(k).save(tmp_path / folder / f"{k}.png")
     names = ["inner", "outer", "held_out", "unused"]
     rows = [f"photos/{k}.png,photo,,,{name}" for k, name in enumerate(names)]
-    rows += [f"artworks/{k}.png,print,,Mary Cassatt,{k // 2 * 'validation'}" for k in range(3)]
+    rows += [f"art/{k}.png,print,,Mary Cassatt,{k // 2 * 'validation'}" for k in range(3)]
     (tmp_path / "sources.csv").write_text("\n".join(["file,kind,title,author,split", *rows]))
-    mine = data.model_copy(
-        update={k: tmp_path / k for k in ("photos", "artworks")}
-        | {"sources": tmp_path / "sources.csv"}
-    )
-    table = splits.make(mine, ROOT)
+    project = changed(tmp_path)
+    table = splits.make(project)
     found = {(row.side, row.file): row.split for row in table.itertuples()}
     assert [found.get(("photo", f"{k}.png")) for k in range(4)] == [*names[:3], None]
     assert {found["photo", f"{k}.png"] for k in range(4, 8)} <= {"inner", "outer"}
@@ -186,9 +197,9 @@ def test_column_split_holds_and_other_files_beside_train(data, tmp_path):
     ):
         (tmp_path / "sources.csv").write_text(text.replace(old, new))
         with pytest.raises(InputError, match=message):
-            splits.make(mine, ROOT)
+            splits.make(project)
     for k in range(3, 8):
-        (tmp_path / "artworks" / f"{k}.png").unlink()
+        (tmp_path / "art" / f"{k}.png").unlink()
     (tmp_path / "sources.csv").write_text(text.replace("Cassatt,\n", "Cassatt,held_out\n"))
     with pytest.raises(InputError, match=r"data\.artworks: no image is left for 'train'"):
-        splits.make(mine, ROOT)
+        splits.make(project)

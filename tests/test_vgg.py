@@ -22,11 +22,6 @@ NAMES = [f"relu{layer}" for layer in LAYERS]
 
 
 @pytest.fixture(scope="module")
-def vgg():
-    return load_vgg(WEIGHTS)
-
-
-@pytest.fixture(scope="module")
 def theirs():
     """torchvision's own module with our arrays, up to relu5_1, in order of its convolutions."""
     network = vgg16(weights=None).features[:26].requires_grad_(False)
@@ -75,7 +70,7 @@ def test_activations_are_those_of_torchvision_s_network(vgg, theirs):
 
 def test_size_of_activations_on_photos(vgg, sets):
     """At 128 px, so that alpha, beta and delta mean what the paper's mean."""
-    photos = load_squares(sets["photo/validation"][:6], 128)
+    photos = load_squares(sets.photos.validation[:6], 128)
     expected = {"relu1_2": 1.3, "relu2_2": 2.4, "relu3_3": 3.8, "relu4_3": 2.2}
     for name, features in vgg(photos, expected).items():
         assert features.square().mean().sqrt() == pytest.approx(expected[name], rel=0.15), name
