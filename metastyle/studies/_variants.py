@@ -1,7 +1,7 @@
 """Variants of computing one meta-gradient, and ablations between the slowest and the exact one."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from metastyle.meta import bilevel, reference
 from metastyle.meta.loader import MetaTraining, draw_crops, draw_tasks, training_images
 
 Step = Callable[[Parameters], Parameters]
+ENDLESS = 10**9  # iterations
 
 
 class Prepared(NamedTuple):
@@ -37,7 +38,7 @@ class ChannelsLastVGG16(reference.PlainVGG16):
     memory_format = torch.channels_last
 
 
-def prepare(project: Project, changes: Mapping[str, Any]) -> Prepared:
+def prepare(project: Project, size: int, **changes: Any) -> Prepared:
     """The variants of computing a meta-gradient, and the steps from the plain to the exact one.
 
     plain: `reference.meta_gradient`, PyTorch's layers, whole batches, one graph. exact:
@@ -48,13 +49,16 @@ def prepare(project: Project, changes: Mapping[str, Any]) -> Prepared:
     with all cores on every operation instead of a core per image.
 
     Args:
-        changes: values of section `meta_train` that differ here.
+        size: pixels of the crops; the inner problem is that of the last phase of `meta_train`.
+        changes: other values of that section that differ here.
     """
     loss, images = load_loss(project), training_images(splits.read(project))
-    settings = MetaTraining.read(project, "meta_train").changed(**changes)
+    settings = MetaTraining.read(project, "meta_train")
+    phase = settings.phases[-1].changed(size=size, iterations=ENDLESS)
+    settings = settings.changed(phases=[phase.model_dump()], **changes)
     network = new_network(settings.seed)
     tasks = draw_tasks(1, images, settings, loss)
-    delta = settings.inner_learning_rate
+    delta = phase.inner_learning_rate
     inner = parameter_names(settings.inner_parameters)
 
     # Made when first asked for: the other variants' processes are measured without them.

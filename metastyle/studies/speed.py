@@ -86,7 +86,7 @@ GROUPS = {
 def prepare(project: Project, scale: Scale) -> Prepared:
     """The variants at a scale, see `_variants.prepare`."""
     decides = {"size", "styles_per_iteration", "contents_per_batch"}
-    return _variants.prepare(project, scale.model_dump(include=decides))
+    return _variants.prepare(project, **scale.model_dump(include=decides))
 
 
 def _theta() -> Parameters:
