@@ -9,9 +9,9 @@ from safetensors.torch import save_file
 from metastyle.config import InputError
 from metastyle.core import images
 from metastyle.core.checkpoint import (
+    SCALE,
     compact,
     load_network,
-    load_neutral,
     load_tensors,
     save_network,
     save_tensors,
@@ -32,14 +32,14 @@ def test_network_survives_the_disk_and_files_are_reproducible(tmp_path):
     assert all(torch.equal(again[name].cpu(), p) for name, p in parameters(network).items())
 
 
-def test_a_small_file_moves_pixels_by_less_than_a_level(project, tmp_path, sets):
-    network = load_neutral(project)
+def test_a_small_file_moves_pixels_by_less_than_a_level(tmp_path, sets):
+    network = new_network(0)
     path = tmp_path / "small.safetensors"
     save_network(path, parameters(network), {}, small=True)
     assert path.stat().st_size < 1.1 * sum(p.numel() for p in network.parameters())
     photo = images.load_square(sets.photos.held_out[0], 64)
     moved = stylise(load_network(path), photo) - stylise(network, photo)
-    assert moved.abs().mean() < 0.5 / 255
+    assert moved.abs().mean() < 1 / 255
 
 
 @pytest.mark.parametrize(("inputs", "levels", "kept"), [(4, 127, 127), (4, 7, 127), (128, 7, 7)])
@@ -61,16 +61,58 @@ def test_compact_filters_are_within_half_a_step_and_zeros_stay(inputs, levels, k
 
 def test_bad_networks_are_refused(tmp_path):
     path = tmp_path / "x.safetensors"
-    other = {"metastyle": json.dumps({"format": "99"})}
+    other, old = ({"metastyle": json.dumps({"format": f})} for f in ("99", "1"))
     cases = [
         (lambda: None, "no such network file"),
         (lambda: path.write_bytes(b"junk"), "not a safetensors file"),
         (lambda: save_file({"w": torch.zeros(1)}, path), "no MetaStyle metadata"),
-        (lambda: save_file({"w": torch.zeros(1)}, path, other), "version '99' is not supported"),
+        (lambda: save_file({"w": torch.zeros(1)}, path, other), "'99' is not supported; .* '2'"),
         (lambda: save_network(path, {"w": torch.zeros(1)}, {}), "something else"),
+        (lambda: save_file({"w": torch.zeros(1)}, path, old), r"other VGG-16 weights \(format 1\)"),
+        *(
+            (lambda text=text: save_file({"w": torch.zeros(1)}, path, text), "metadata is damaged")
+            for text in ({"metastyle": "[1]"}, {"metastyle": '"2"'}, {"metastyle": "{"})
+        ),
     ]
     for prepare, message in cases:
         prepare()
         with pytest.raises(InputError, match=message) as error:
             load_network(path)
-        assert "x.safetensors" in str(error.value)
+        assert "x.safetensors" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, small, value):
+    path, weights = tmp_path / "x.safetensors", parameters(new_network(0))
+    name = "layers.1.bias"
+    weights[name] = weights[name].clone()
+    weights[name][3] = value
+    save_network(path, weights, {}, small=small)
+    with pytest.raises(InputError, match=rf"x\.safetensors: {name} holds no finite numbers"):
+        load_network(path)
+    load_tensors(path)  # tensors may hold anything: logs do
+
+
+def test_integers_are_no_weights(tmp_path):
+    path, weights = tmp_path / "x.safetensors", parameters(new_network(0))
+    save_network(path, weights | {"layers.1.bias": torch.zeros(32, dtype=torch.int8)}, {})
+    with pytest.raises(InputError, match=r"layers\.1\.bias holds no finite numbers"):
+        load_network(path)
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        {"layers.9.weight": torch.ones(128, 1, 1, 1)},  # of a tensor that is not there
+        {"layers.3.weight": torch.ones(7, 1, 1, 1)},
+        {"layers.3.weight": torch.ones(1)},
+        {"layers.1.bias": torch.ones(1)},  # of no filter
+    ],
+)
+def test_scales_that_do_not_fit_are_refused(tmp_path, scale):
+    path, weights = tmp_path / "x.safetensors", compact(parameters(new_network(0)))
+    (name,) = scale
+    save_tensors(path, weights | {SCALE + name: scale[name]}, {})
+    with pytest.raises(InputError, match=rf"the scale of {name} does not fit it; replace the file"):
+        load_network(path)

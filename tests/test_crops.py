@@ -46,7 +46,9 @@ def test_an_image_larger_than_all_is_decoded_once_while_it_is_the_last(files, re
 
 
 def test_a_batch_is_a_function_of_its_seed(files):
-    augmentation = Augmentation(scale=(0.2, 1), brightness=0.2, saturation=0.3, hue=0.1)
+    augmentation = Augmentation(
+        scale=(0.2, 1), brightness=(0.5, 1.5), saturation=(0.5, 1.5), contrast=0.2, hue=0.1
+    )
     state = torch.random.get_rng_state()
     first, again, other = (crops.batch(files, 3, 20, augmentation, seed) for seed in (1, 1, 2))
     assert torch.equal(state, torch.random.get_rng_state())
@@ -60,6 +62,56 @@ def test_a_crop_of_everything_is_the_image_or_its_mirror(files):
     mirrored = crops.crops(files[:1], 32, WHOLE.changed(flip=1), 0)
     assert torch.equal(whole, images.load(files[0]))
     assert torch.equal(mirrored, whole.flip(-1))
+
+
+def recoloured(image, draws=40, **bounds):
+    """What `recolour` makes of an image with so many seeds."""
+    made = []
+    for seed in range(draws):
+        torch.manual_seed(seed)
+        made.append(crops.recolour(image, Augmentation(**bounds)))
+    return torch.stack(made)
+
+
+def test_factors_of_brightness_and_saturation_stay_between_their_bounds():
+    dark = torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1).expand(3, 8, 8)
+    factors = recoloured(dark, brightness=(0.5, 2.0))[:, 1, 0, 0] / 0.2
+    assert factors.min() >= 0.5 and factors.max() <= 2 + 1e-6
+    assert factors.min() < 0.7 and factors.max() > 1.8  # and use the room
+    made = recoloured(dark, saturation=(0.0, 1.5))
+    spans = (made.amax(1) - made.amin(1))[:, 0, 0] / 0.2
+    assert spans.min() >= 0 and spans.max() <= 1.5 + 1e-6
+    assert spans.min() < 0.2 and spans.max() > 1.3
+    assert torch.equal(recoloured(dark)[0], dark)  # by default nothing changes
+
+
+def test_brightness_does_not_clip_more_than_a_twentieth_of_the_pixels():
+    image = torch.linspace(0.02, 0.8, 400).view(1, 20, 20).expand(3, 20, 20)
+    made = recoloured(image, brightness=(3.0, 3.0), draws=3)
+    assert 0.02 < (made >= 1).float().mean() <= 0.05 + 1e-6
+    bright = image.clone()
+    bright[:, -2:] = 1.0  # a tenth is white: no factor above 1 is left
+    assert torch.equal(recoloured(bright, brightness=(3.0, 3.0), draws=1)[0], bright)
+    darker = recoloured(bright, brightness=(0.5, 0.5), draws=1)[0]
+    torch.testing.assert_close(darker, 0.5 * bright)
+    black = torch.zeros(3, 8, 8)
+    assert torch.equal(recoloured(black, brightness=(3.0, 3.0), draws=1)[0], black)
+
+
+def test_one_kind_of_change_does_not_draw_for_another():
+    image = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)) / 4
+    torch.manual_seed(1)
+    crops.recolour(image, Augmentation())
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    crops.recolour(image, Augmentation(brightness=(0.5, 1.5), contrast=0.2, hue=0.1))
+    assert torch.equal(torch.rand(1), after)
+
+
+def test_bounds_are_in_order():
+    for name in ("scale", "brightness", "saturation"):
+        with pytest.raises(ValueError, match=rf"{name}: the lower bound 0\.9 is above the upper"):
+            Augmentation(**{name: (0.9, 0.5)})
 
 
 def test_seeds_differ_by_every_part_of_their_key():

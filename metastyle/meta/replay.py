@@ -4,6 +4,7 @@ import pandas as pd
 
 from metastyle.config import InputError, Project
 from metastyle.core import splits
+from metastyle.core.checkpoint import load_network
 from metastyle.core.losses import load_loss
 from metastyle.meta.loader import MetaTraining, training_images
 from metastyle.meta.train import meta_train
@@ -26,7 +27,8 @@ def replay(project: Project, iterations: int) -> pd.DataFrame:
     settings = MetaTraining.read(project, "meta_train")
     first = settings.first(iterations).changed(snapshots=[], average_last=0)
     images = training_images(splits.read(project))
-    log = meta_train(first, images, load_loss(project)).log
+    start = load_network(project.root / settings.start) if settings.start else None
+    log = meta_train(first, images, load_loss(project), start=start).log
     stored = pd.read_csv(file)["loss"].head(iterations)
     table = pd.DataFrame({"stored": stored, "replayed": log["loss"]})
     table["difference"] = table["replayed"] / table["stored"] - 1
