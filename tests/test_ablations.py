@@ -1,4 +1,5 @@
-"""Trials change what they say and nothing else, and one that cannot be made is named."""
+"""Trials change what they say and nothing else, cost the same, and one that cannot be made is
+named."""
 
 import pytest
 import torch
@@ -6,11 +7,14 @@ import yaml
 from conftest import ROOT, SMOKE
 
 from metastyle.config import InputError, load
+from metastyle.core import images
 from metastyle.core.network import new_network
 from metastyle.meta.loader import training_images
 from metastyle.meta.train import meta_train
-from metastyle.studies import ablations
-from metastyle.studies.ablations import Ablations, Change
+from metastyle.studies import _trial, ablations
+from metastyle.studies.ablations import Ablations, Trial
+
+DERIVED = {"phases", "warmup", "style_warmup", "average_last"}  # from phase, lengths and cost
 
 
 @pytest.fixture(scope="module")
@@ -19,25 +23,44 @@ def plan():
 
 
 def test_a_trial_differs_from_what_it_is_compared_with_in_its_changes_alone(plan):
-    for name, change in plan.changes.items():
-        before, after = ablations.settings(plan, change.against), ablations.settings(plan, name)
-        for old, new, values in zip(
-            before, after, (change.meta_train, change.perceptual), strict=True
-        ):
-            differs = {k for k, v in new.model_dump().items() if v != old.model_dump()[k]}
-            assert differs == set(values), name
-    assert ablations.settings(plan, "base") == (plan.meta_train, plan.perceptual)
+    for name, trial in plan.trials.items():
+        before, after = (ablations.changed(plan, k) for k in (trial.against, name))
+        for group in ("lengths", "phase", "meta_train", "perceptual"):
+            differs = {k for k, v in after[group].items() if v != before[group].get(k)}
+            assert name == "base" or differs == set(getattr(trial, group)), name
+        both = [
+            ablations.settings(plan, k, 0).meta_train.model_dump() for k in (trial.against, name)
+        ]
+        differs = {k for k in both[0] if both[0][k] != both[1][k]} - DERIVED
+        assert differs == set(trial.meta_train), name
+    base = ablations.settings(plan, "base", 0)
+    assert base.perceptual == plan.perceptual and base.start in plan.starts
+
+
+def test_all_trials_but_the_control_cost_the_same(plan):
+    for name in plan.names:
+        found = ablations.settings(plan, name, 0)
+        spent = sum(
+            phase.iterations * plan.cost[ablations.kind(phase.model_dump())]
+            for phase in found.meta_train.phases
+        )
+        if found.start in plan.starts:
+            spent += ablations.changed(plan, found.start)["lengths"]["budget"]
+        if name != "random":
+            assert spent == pytest.approx(1200, rel=0.01), name
 
 
 def test_changes_of_a_trial_come_on_top_of_the_one_that_it_is_compared_with(plan):
-    shorter = Change(why="?", against="first-order", meta_train={"iterations": 7})
-    plan = plan.changed(changes={**plan.changes, "shorter": shorter})
-    meta_train, _ = ablations.settings(plan, "shorter")
-    assert (meta_train.order, meta_train.iterations) == ("first", 7)
+    shorter = Trial(why="?", against="first-order", lengths={"budget": 203})
+    plan = plan.changed(trials={**plan.trials, "shorter": shorter})
+    found = ablations.settings(plan, "shorter", 7)
+    (phase,) = found.meta_train.phases
+    assert (phase.order, phase.iterations, found.meta_train.seed) == ("first", 100, 7)
 
 
 def test_what_a_trial_changes_is_shown_with_both_values(project):
     table = ablations.changes(project, "random")
+    assert table.loc["goes on from"].to_dict() == {"base": "joint-start", "random": "random"}
     assert table.loc["iterations"].to_dict() == {"base": "2", "random": "0"}
     assert ablations.changes(project, "base").empty
 
@@ -45,28 +68,50 @@ def test_what_a_trial_changes_is_shown_with_both_values(project):
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("typo", {"meta_train": {"ordre": "first"}}, "changes.typo: ordre: unknown parameter"),
-        ("worse", {"meta_train": {"iterations": -1}}, "changes.worse: iterations: .* got -1"),
-        ("alone", {"against": "nothing"}, "changes.alone: has no nothing above it to change"),
-        ("base", {"against": "random"}, "changes.base: has no random above it to change"),
-        ("absent", None, "changes has no absent"),
+        ("typo", {"phase": {"ordre": "first"}}, "trials.typo: phases.0.ordre: unknown parameter"),
+        ("worse", {"meta_train": {"decay": -1}}, "trials.worse: decay: .* got -1"),
+        ("long", {"lengths": {"bugdet": 3}}, "trials.long: lengths: wrong or missing bugdet"),
+        ("dear", {"phase": {"inner_steps": 2}}, "trials.dear: cost has no second-2; measure it"),
+        ("begun", {"start": "joint"}, "trials.begun: start joint is none of `starts`"),
+        ("alone", {"against": "nothing"}, "trials.alone: has no nothing above it to change"),
+        ("base", {"against": "random"}, "trials.base: has no random above it to change"),
+        ("absent", None, "trials has no absent"),
     ],
 )
 def test_a_trial_that_cannot_be_made_is_named(tmp_path, name, change, message):
     values = load(SMOKE)
     values["ablations"]["names"] = [name]
     if change is not None:
-        values["ablations"]["changes"][name] = {"why": "?", **change}
+        values["ablations"]["trials"][name] = {"why": "?", **change}
     path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
     with pytest.raises(InputError, match=message):
         Ablations.read(path, "ablations")
 
 
 def test_no_training_at_all_is_the_random_start(project, sets, loss):
-    settings, _ = ablations.settings(Ablations.read(project, "ablations"), "random")
+    settings, *_ = ablations.settings(Ablations.read(project, "ablations"), "random", 3)
     result = meta_train(settings, training_images(sets), loss)
     assert result.log.empty
-    start = new_network(settings.seed)
+    start = new_network(3)
     for a, b in zip(start.parameters(), result.network.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_the_inner_rule_is_gradient_descent(project, sets, loss):
+    plan = Ablations.read(project, "ablations")
+    start, style = new_network(0), images.load(sets.artworks.train[0], 32)
+    rule = plan.inner_rule.changed(steps=1, learning_rate=1e-6)
+    given = start, style, sets.photos.train, loss, plan.adapt, rule
+    losses, photos, networks = [], images.load_squares(sets.photos.validation[:1], 32), []
+    for network in _trial.descend(*given):
+        networks.append([p.detach().clone() for p in network.parameters()])
+        value = loss.of_parameters(dict(network.named_parameters()), loss.style(style), photos)
+        losses.append(value[0].item())
+    assert len(networks) == 2 and losses[1] < losses[0]
+    for a, b in zip(start.parameters(), networks[0], strict=True):
+        assert torch.equal(a, b)
+    half = _trial.descend(*given[:-1], rule.changed(learning_rate=5e-7))
+    *_, network = half
+    for a, b, c in zip(*networks, network.parameters(), strict=True):
+        torch.testing.assert_close(c - a, (b - a) / 2, rtol=0.05, atol=1e-6)

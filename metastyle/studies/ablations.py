@@ -180,7 +180,7 @@ def changes(project: Project, trial: str) -> pd.DataFrame:
         found, values = settings(plan, name, plan.seeds[0]), changed(plan, name)
         groups = ("phase", "meta_train", "perceptual")
         flat = {key: value for group in groups for key, value in values[group].items()}
-        both[name] = {"start": found.start, "iterations": found.meta_train.iterations} | flat
+        both[name] = {"goes on from": found.start, "iterations": found.meta_train.iterations} | flat
     table = pd.DataFrame(both, dtype=object).map(str)
     return table[table.iloc[:, 0] != table.iloc[:, -1]]
 
