@@ -7,8 +7,10 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from metastyle.adaptation.adapt import Adaptation
 from metastyle.config import InputError, Project
 from metastyle.evaluation.claims import Row, row, write
+from metastyle.meta.loader import MetaTraining
 from metastyle.studies import claims
 
 
@@ -82,31 +84,41 @@ def test_the_command_tells_and_writes(small, monkeypatch):
     claims.main(small.root)
 
 
+@pytest.mark.skipif(not (ROOT / "results/claims").is_dir(), reason="no results: a run is pending")
 def test_readme_has_the_claims_of_the_results():
     text = (ROOT / "README.md").read_text()
     new = claims.table(claims.collect(Project(ROOT / "params.yaml")), "rendered/")
     assert claims.is_current(text, new)
 
 
-def test_what_the_settings_multiply_to():
-    meta_train = {
-        "iterations": 10, "last_iterations": 2, "exact_iterations": None, "order": "second",
-        "styles_per_iteration": 3, "inner_steps": 1, "contents_per_batch": 2, "size": 10,
-        "last_size": 20,
-    }  # fmt: skip
-    adapt = {"updates": 4, "sizes": [10, 20], "contents_per_batch": 2}
-    found = claims._amounts({"meta_train": meta_train, "adapt": adapt})
-    assert found["crops of photos per iteration"] == 12
-    assert found["crops of photos in all"] == 120
-    assert found["of them with the exact meta-gradient"] == 10
-    assert found["pixels of these crops"] == 12 * (8 * 100 + 2 * 400)
-    assert found["pixels of those crops"] == 2 * (2 * 100 + 2 * 400)
+def test_what_the_settings_multiply_to(project):
+    phases = [
+        {"iterations": 4, "size": 16, "inner_steps": 0},
+        {"iterations": 3, "size": 16, "inner_steps": 1},
+        {"iterations": 1, "size": 32, "inner_steps": 2, "order": "first"},
+    ]
+    meta = MetaTraining.read(project, "meta_train").changed(
+        phases=phases, styles_per_iteration=3, contents_per_batch=2
+    )
+    adapt = Adaptation.read(project, "adapt").changed(
+        updates=4, sizes=[16, 32], contents_per_batch=2
+    )
+    found = claims._amounts(meta, adapt)
+    assert found["iterations of meta-training"] == 8
+    assert found["of them with an inner step"] == 4
+    assert found["of those with the exact meta-gradient"] == 3
+    assert found["crops of photos in all"] == 6 * (4 + 3 * 2 + 3)
+    assert found["pixels of these crops"] == 6 * (10 * 16**2 + 3 * 32**2)
+    assert found["pixels of those crops"] == 2 * (2 * 16**2 + 2 * 32**2)
 
 
 def test_departures_are_those_of_the_papers_file(project):
     table = claims.departures(project)
     assert table.loc["meta_train.styles_per_iteration"].tolist() == ["4", "2"]
     assert table.loc["meta_train.photos.scale", "paper"] == "[0.5, 1.0]"
+    assert table.loc["perceptual.spike_weight"].tolist() == ["0.0", "0.5"]
+    told = "iterations 1 to 100,000: T = 1, δ = 0.0001, second order, 256 px"
+    assert table.loc["meta_train.phases", "paper"] == told
     assert not any(name in table.index for name in claims.NO_METHOD)
     assert (table["paper"] != table["here"]).all()
 

@@ -13,8 +13,9 @@ from metastyle.adaptation.adapt import Adaptation
 from metastyle.baselines import registry, training
 from metastyle.config import InputError, Paths, Project, load
 from metastyle.core import splits
+from metastyle.core.crops import Augmentation
 from metastyle.core.losses import Perceptual
-from metastyle.meta.loader import MetaTraining
+from metastyle.meta.loader import MetaTraining, crops_seen
 from metastyle.studies import (
     ablations,
     adapt,
@@ -57,8 +58,11 @@ SECTIONS = {
     "speed": speed.Speed,
 }
 
+PAPER = "params/paper.yaml"
+PHASE = {"iterations": 1, "size": 32, "inner_steps": 1}
 
-@pytest.mark.parametrize("name", ["params.yaml", "params/smoke.yaml", "params/paper.yaml"])
+
+@pytest.mark.parametrize("name", ["params.yaml", "params/smoke.yaml", PAPER])
 def test_every_size_reads(name):
     path = ROOT / name
     assert set(load(path)) == {*SECTIONS, "methods"}
@@ -69,13 +73,45 @@ def test_every_size_reads(name):
 
 
 def test_paper_scale_is_the_papers():
-    settings = MetaTraining.read(ROOT / "params" / "paper.yaml", "meta_train")
-    assert (settings.iterations, settings.size, settings.inner_steps) == (100_000, 256, 1)
+    """As printed; of what the text leaves open, what its authors' release does."""
+    settings = MetaTraining.read(ROOT / PAPER, "meta_train")
+    (phase,) = settings.phases
+    assert (phase.iterations, phase.size) == (100_000, 256)
+    assert (phase.inner_steps, phase.inner_learning_rate, phase.order) == (1, 1e-4, "second")
+    assert (phase.inner_warmup, phase.inner_clip, settings.start) == (0, None, None)
     assert (settings.styles_per_iteration, settings.contents_per_batch) == (4, 4)
     assert (settings.learning_rate, settings.inner_parameters) == (1e-3, "all")
-    assert (settings.decay, settings.clip_norm, settings.average_last) == (0, None, 0)
-    perceptual = Perceptual.read(ROOT / "params" / "paper.yaml", "perceptual")
-    assert (perceptual.variant, perceptual.range_weight) == ("paper", 0)
+    assert (settings.warmup, settings.style_warmup, settings.decay) == (0, 0, 0)
+    assert (settings.clip_norm, settings.average_last) == (None, 0)
+    assert crops_seen(settings) == (3_200_000, 3_200_000 * 256**2)
+    for varied in (settings.photos, settings.artworks):
+        plain = Augmentation(scale=varied.scale, aspect=varied.aspect, flip=varied.flip)
+        assert varied == plain
+
+    p = Perceptual.read(ROOT / PAPER, "perceptual")
+    assert (p.content_weight, p.style_weight, p.variant) == (1, 1e5, "release")
+    assert (p.range_weight, p.spike_weight) == (0, 0)
+    assert p.content_layer == "relu2_2"
+    assert p.style_layers == ["relu1_2", "relu2_2", "relu3_3", "relu4_3"]
+    assert p.layer_weights == [1] * 4
+    adapt = Adaptation.read(ROOT / PAPER, "adapt")
+    assert (adapt.updates, adapt.learning_rate) == (200, 1e-3)
+
+
+def test_the_papers_weights_and_delta_are_those_of_the_run():
+    """alpha, beta, delta and T belong to one another; only what departs from them is ours."""
+    here, paper = (Perceptual.read(ROOT / name, "perceptual") for name in ("params.yaml", PAPER))
+    ours = {"range_weight": 0.0, "spike_weight": 0.0}
+    assert here.changed(**ours) == paper
+    for phase in MetaTraining.read(ROOT / "params.yaml", "meta_train").phases:
+        assert phase.inner_steps == 0 or phase.inner_learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("name", ["params.yaml", "params/smoke.yaml"])
+def test_snapshots_are_of_iterations_of_the_run(name):
+    settings = MetaTraining.read(ROOT / name, "meta_train")
+    assert settings.snapshots == sorted(set(settings.snapshots))
+    assert 0 in settings.snapshots and settings.snapshots[-1] <= settings.iterations
 
 
 def changed(tmp_path, section, **values):
@@ -97,13 +133,18 @@ def test_numbers_that_yaml_leaves_as_text(tmp_path, text):
     ("values", "message"),
     [
         ({"inner_step": 2}, r"params\.yaml: meta_train\.inner_step: unknown parameter"),
-        ({"inner_steps": "two"}, r"meta_train\.inner_steps: .*integer.*'two'"),
-        ({"order": "third"}, r"meta_train\.order: .*'second' or 'first'.*'third'"),
+        ({"inner_steps": 1}, r"meta_train\.inner_steps: unknown parameter"),  # of a phase
+        ({"phases": [PHASE | {"inner_steps": "two"}]}, r"phases\.0\.inner_steps: .*integer.*'two'"),
+        ({"phases": [PHASE | {"order": "third"}]}, r"\.0\.order: .*'second' or 'first'.*'third'"),
+        ({"phases": [PHASE, PHASE | {"delta": 1}]}, r"phases\.1\.delta: unknown parameter"),
+        ({"phases": [PHASE | {"size": None}]}, r"meta_train\.phases\.0\.size: .*integer"),
+        ({"phases": [PHASE | {"size": 130}]}, r"phases\.0\.size: .*multiple of 4.*130"),
+        ({"phases": [PHASE | {"iterations": 0}]}, r"phases\.0\.iterations: .*greater than 0"),
+        ({"phases": [PHASE | {"inner_clip": 0}]}, r"phases\.0\.inner_clip: .*greater than 0"),
         ({"photos": {"hew": 1}}, r"meta_train\.photos\.hew: unknown parameter"),
-        ({"size": None}, r"meta_train\.size: .*integer"),
-        ({"size": 130}, r"meta_train\.size: .*multiple of 4.*130"),
-        ({"iterations": -1}, r"meta_train\.iterations: .*greater than or equal to 0"),
         ({"photos": {"hue": 0.9}}, r"meta_train\.photos\.hue: .*0\.5.*0\.9"),
+        ({"photos": {"brightness": 0.1}}, r"meta_train\.photos\.brightness: .*got 0\.1"),
+        ({"photos": {"saturation": [2, 1]}}, r"photos: .*saturation: the lower bound 2 is above"),
     ],
 )
 def test_wrong_values_name_file_and_key(tmp_path, values, message):

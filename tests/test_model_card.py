@@ -13,7 +13,12 @@ from metastyle.studies import model_card
 
 def test_the_card_counts_what_the_network_saw():
     parameters = dict(new_network(0).named_parameters())
-    settings = MetaTraining.read(SMOKE, "meta_train").changed(exact_iterations=3200)
+    phases = [
+        {"iterations": 8000, "size": 128, "inner_steps": 0},
+        {"iterations": 2, "size": 256, "inner_steps": 1, "inner_learning_rate": 1e-4,
+         "inner_warmup": 1, "order": "first"},
+    ]  # fmt: skip
+    settings = MetaTraining.read(SMOKE, "meta_train").changed(phases=phases, start="data/one")
     sources = pd.DataFrame({"file": ["photos/a.jpg", "art/x.png"], "licence_class": ["CC0", "PD"]})
     images = Images([Path("a.jpg"), Path("b.jpg"), Path("c.jpg")], [Path("d.jpg")], [Path("x.png")])
     log = pd.DataFrame({"loss": [3.0, 1.0, 2.0]})
@@ -22,8 +27,10 @@ def test_the_card_counts_what_the_network_saw():
     for part in (
         "1,679,235 parameters",
         model_card.fingerprint(parameters)[:16],
-        "order second for 3,200 iterations, then first",
-        "| 3 outer iterations of 2 style(s) with 1 + 1 photos, 32 px, the last 1 at 48 px |",
+        "from data/one, inner parameters all; iterations 1 to 8,000: joint (no inner step), 128 px",
+        "; iterations 8,001 to 8,002: T = 1, δ = 0.0001, first order, δ rising over 1 iterations, ",
+        "| 3 outer iterations of 2 style(s) with 1 + 1 photos |",
+        "variant release, style weight 100000, range penalty 10, spike penalty 0.5; ",
         "| 1.5 h on a machine |",
         "outer loss over the last 2 iterations 1.5 |",
         "| 4: 3 not in the list of sources, 1 CC0 |",
@@ -31,6 +38,9 @@ def test_the_card_counts_what_the_network_saw():
     ):
         assert part in made
     assert "note" not in made
+    random = settings.changed(start=None)
+    made = model_card.markdown(*given[:2], random, *given[3:], hours=1.5, machine="a machine")
+    assert "from a random start, " in made
     assert "| note | twice |" in model_card.markdown(*given, hours=1, machine="", note="twice")
 
 

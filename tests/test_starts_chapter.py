@@ -71,3 +71,5 @@ def test_the_reference_has_a_ratio_of_1_and_starts_their_crops(run, project):
     seen = starts_chapter.crops_seen(project, made)["crops"]
     updates = made.settings.painting
     assert seen["painting"] == updates.updates * updates.contents_per_batch
+    # Of smoke's three iterations of two styles with one photo each, the first has no inner step.
+    assert seen["metastyle"] == 2 + 4 + 4

@@ -80,10 +80,8 @@ def test_settings_reach_the_mathematics(settings, images, loss, monkeypatch):
     def constant(theta, tasks, function, **options):
         told.append((tasks, options))
         report = function(dict(theta), tasks[0].style, tasks[0].query)[1]
-        outcomes = [
-            Outcome(report, (2.0, 1.0), (4.0, 5.0)),
-            Outcome(report, (1.0, 3.0), (1.0, 2.0)),
-        ]
+        changes = ((2.0, 1.0), (4.0, 5.0)), ((1.0, 3.0), (1.0, 2.0))
+        outcomes = [Outcome(report, *change) for change in changes]
         return {name: torch.ones_like(p) for name, p in theta.items()}, outcomes
 
     monkeypatch.setattr(train, "meta_gradient", constant)

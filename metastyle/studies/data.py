@@ -43,16 +43,16 @@ def run(project: Project) -> Run:
 
 
 def _crossing(sets: splits.Sets) -> pd.DataFrame:
-    """The pairs of images of one side in different sets, the nearest first: columns of
-    `duplicates.nearest`, and `sets`."""
+    """The pairs of images of one side in different sets, the nearest of a side first: columns of
+    `duplicates.nearest`, `side` (`photos`, `artworks`) and `sets`."""
     tables = []
-    for side in sets:
-        of = {file: name for name, files in side._asdict().items() for file in files}
+    for name, side in sets._asdict().items():
+        of = {file: split for split, files in side._asdict().items() for file in files}
         pairs = duplicates.nearest(list(of), len(of) ** 2)
         one, other = pairs["one"].map(of), pairs["other"].map(of)
         pairs["sets"] = (one + ", " + other).str.replace("_", " ")
-        tables.append(pairs[one != other])
-    return pd.concat(tables).sort_values("distance", kind="stable", ignore_index=True)
+        tables.append(pairs[one != other].assign(side=name))
+    return pd.concat(tables, ignore_index=True)
 
 
 def counts(run: Run) -> None:
@@ -75,17 +75,17 @@ def artists(run: Run) -> Markdown:
     return Markdown("\n\n".join(parts))
 
 
-def sources(run: Run) -> pd.DataFrame:
-    """How many images of each set are from which package."""
-    by = [run.table["side"], run.table["package"], run.table["split"]]
-    return run.table.groupby(by).size().unstack("split", fill_value=0)
+def sources(run: Run, side: str) -> pd.DataFrame:
+    """How many images of each set of a side (`photo`, `artwork`) are from which package."""
+    table = run.table[run.table["side"] == side]
+    return table.groupby(["package", "split"]).size().unstack("split", fill_value=0)
 
 
-def nearest(run: Run, number: int = 6) -> Figure:
-    """The pairs of images in different sets that resemble each other most, with the share of
+def nearest(run: Run, each: int = 3) -> Figure:
+    """The pairs of each side in different sets that resemble each other most, with the share of
     differing bits of their perceptual hashes; below `duplicates.NEAR` they count as one."""
     rows, labels = [], []
-    for pair in run.near.head(number).itertuples():
+    for pair in run.near.groupby("side").head(each).itertuples():
         rows.append([images.load_square(file, 150) for file in (pair.one, pair.other)])
         labels.append(f"{pair.distance:.2f}\n{pair.sets}")
     return plots.grid(rows, labels=labels, cell=1.5)
@@ -174,14 +174,14 @@ def medians(levels: pd.DataFrame) -> pd.DataFrame:
 
 
 def augmentation(run: Run, each: int = 2, draws: int = 4, size: int = 187) -> Figure:
-    """The first paintings and photos of the trainings, each beside what meta-training draws."""
+    """A few paintings and photos of the trainings, each beside what meta-training draws."""
     rows, labels = [], []
     for files, section in (
         (run.sets.artworks.train, "artworks"),
         (run.sets.photos.inner, "photos"),
     ):
         varied = Augmentation.read(run.project, f"meta_train.{section}")
-        for file in files[:each]:
+        for file in files[:: max(1, len(files) // each)][:each]:
             drawn = [crops.crops([file], size, varied, seed) for seed in range(draws)]
             rows.append([images.load_square(file, size), *drawn])
             labels.append(section)

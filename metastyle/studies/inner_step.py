@@ -6,6 +6,7 @@ pair of weights: the style terms differ by factors of the squared number of chan
 
 from collections.abc import Iterator
 
+import numpy as np
 import pandas as pd
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -26,8 +27,9 @@ PAPER = 1e-4  # its delta
 VARIANTS = {"release": "mean over Gram entries", "paper": "sum over Gram entries"}
 RULE = (
     "A loss can have been run with the paper's numbers if from the trained start one inner step of "
-    f"{PAPER:g} lowers the loss of its own batch, and cannot if the step raises it from both; "
-    "else this does not decide."
+    f"{PAPER:g} lowers the loss of its own batch, and cannot if the step raises it from both "
+    "(geometric means over paintings); else, and if the trained start has no lower loss than the "
+    "random one, this does not decide."
 )
 OFF = {"range_weight": 0.0, "spike_weight": 0.0}  # our penalties
 
@@ -117,13 +119,19 @@ def _steps(
 
 
 def table(steps: pd.DataFrame) -> pd.DataFrame:
-    """`measure` by variant and start: means over the paintings; of the factors the mean, a column
-    per delta."""
+    """`measure` by variant and start: means over the paintings; of the factors the geometric
+    mean, a column per delta."""
     by = ["variant", "start"]
     terms = steps.groupby(by)[["loss", "content", "style", "gradient_norm"]].mean()
-    factors = steps.pivot_table("factor", by, "delta")
+    factors = _factors(steps).unstack("delta")
     names = {delta: f"loss after a step of {delta:g}, over before" for delta in factors}
     return terms.join(factors.rename(columns=names))
+
+
+def _factors(steps: pd.DataFrame) -> pd.Series:
+    """Geometric means over the paintings, by variant, start and delta."""
+    logs = steps.assign(factor=np.log(steps["factor"]))
+    return np.exp(logs.groupby(["variant", "start", "delta"])["factor"].mean())
 
 
 def compare(project: Project) -> pd.DataFrame:
@@ -159,27 +167,29 @@ def compare(project: Project) -> pd.DataFrame:
     return cache.kept_table(cache.cache_folder() / f"{name}-directions.csv", compute)
 
 
-def conclusion(random: float, trained: float) -> str:
+def conclusion(random: float, trained: float) -> tuple[str, claims.Verdict]:
     """`RULE`, of what a step of the paper's delta multiplies the loss by."""
     if trained < 1:
-        return "can have been run"
+        return "can have been run", "reproduced"
     if random > 1:
-        return f"cannot have been run: one inner step multiplies the loss by {number(trained)}"
-    return "not decided"
+        words = f"one inner step multiplies the loss by {number(trained)}"
+        return f"cannot have been run: {words}", "not reproduced"
+    return "not decided", "undecided"
 
 
 def judge(steps: pd.DataFrame, compared: pd.DataFrame) -> list[claims.Row]:
     """Which of the variants can have been run, and the directions at the paper's delta."""
-    at = steps[steps["delta"] == PAPER].groupby(["variant", "start"])["factor"].mean()
-    rows = []
+    at, rows = _factors(steps).xs(PAPER, level="delta"), []
+    loss = steps[steps["variant"] == "release"].groupby("start")["loss"].mean()
+    is_trained = loss["trained"] < loss["random"]
     for variant, words in VARIANTS.items():
-        random, trained = at[variant, "random"], at[variant, "trained"]
+        random, trained = float(at[variant, "random"]), float(at[variant, "trained"])
+        found, verdict = conclusion(random, trained) if is_trained else ("not decided", "undecided")
         rows.append(
             claims.row(
-                "the paper's numbers", f"style loss as the {words} (`{variant}`)",
-                conclusion(random, trained), rule=RULE,
-                note=f"From a random start the step multiplies it by {number(float(random))}, from "
-                f"the trained one by {number(float(trained))}.",
+                "the paper's numbers", f"style loss as the {words} (`{variant}`)", found,
+                rule=RULE, verdict=verdict, note="From a random start the step multiplies the loss "
+                f"by {number(random)}, from the trained one by {number(trained)}.",
             )
         )  # fmt: skip
     for row in compared.itertuples():
