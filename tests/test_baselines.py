@@ -60,7 +60,7 @@ def test_parameters_are_table_1s_to_the_last_digit(module, loss):
 
 
 def test_encoder_is_the_vgg_of_the_losses(vgg):
-    encoder = Encoder("vgg16", 5, vgg, padding="zeros", pool="max").to(vgg.mean.device)
+    encoder = Encoder("vgg16", 5, vgg, padding="zeros", pool="max").to(vgg.device)
     image = torch.rand(1, 3, 40, 33)
     names = [f"relu{block}_1" for block in range(1, 6)]
     for ours, expected in zip(encoder(image), vgg(image, names).values(), strict=True):
@@ -72,7 +72,7 @@ def test_vgg19_takes_weights_from_a_file(vgg, tmp_path):
     path = tmp_path / "vgg19.safetensors"
     names = [name.removeprefix("weight") for name, _ in vgg.named_buffers() if "weight" in name]
     tensors = {f"conv{k}.weight": vgg.get_buffer(f"weight{k}").contiguous() for k in names}
-    tensors |= {f"conv{k}.bias": vgg.get_buffer(f"bias{k}") / vgg.scale for k in names}
+    tensors |= {f"conv{k}.bias": vgg.get_buffer(f"bias{k}") for k in names}
     nothing = torch.zeros(256, 256, 3, 3)
     nothing[range(256), range(256), 1, 1] = 1
     tensors |= {"conv3_4.weight": nothing, "conv3_4.bias": torch.zeros(256)}

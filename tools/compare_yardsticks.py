@@ -2,7 +2,7 @@
 
     python tools/compare_yardsticks.py vgg16_caffe.safetensors --out yardsticks
 
-The old weights (VGG-16 of BAIR's Caffe model zoo, filters in RGB order, names as in
+The old weights (Simonyan and Zisserman's own, of Caffe, filters in RGB order, names as in
 data/vgg16.safetensors) are no longer in data/; they saw RGB in 0..255 minus a mean, and the old
 loss scaled their activations so that the style weight was 1e4. Everything else is the same on
 both sides: the start, the photos' crops, Adam. No penalty for spikes is added on either side.
