@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn, get_args
 
-from metastyle.config import MADE, InputError, Paths, Precision, Project, included, load
+from metastyle.config import BACK, MADE, InputError, Paths, Precision, Project, included, load
 from metastyle.files import replacing
 
 
@@ -80,14 +80,18 @@ def params_command(a: argparse.Namespace) -> None:
     root, values = Project(a.file).root, load(a.file)
     # Stages of the pipeline write where later ones read; only a notebook run by hand does not.
     values["paths"]["outputs"] = str(Paths.read(a.file, "paths").inputs)
-    head = f"{MADE}{a.file}; 'git checkout params.yaml params' brings the reference run's back.\n"
+    head = f"{MADE}{a.file}; '{BACK}' brings the reference run's back.\n"
     own = yaml.safe_load((root / "params.yaml").read_text())
     for name in included(root / "params.yaml", own):
         sections = yaml.safe_load((root / name).read_text())
         part = {section: values.pop(section) for section in sections}
         with replacing(root / name) as temporary:
             temporary.write_text(head + yaml.safe_dump(part, sort_keys=False))
-    values = {"include": included(root / "params.yaml", own)} | values
+    # Another size has nothing that waits for the reference run.
+    values = {"include": included(root / "params.yaml", own)} | values | {"pending": []}
+    lines = (root / "dvc.yaml").read_text().splitlines(keepends=True)
+    with replacing(root / "dvc.yaml") as temporary:
+        temporary.write_text("".join(line for line in lines if line.strip() != "frozen: true"))
     with replacing(root / "params.yaml") as temporary:
         temporary.write_text(head + yaml.safe_dump(values, sort_keys=False))
 

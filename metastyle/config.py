@@ -12,6 +12,7 @@ class InputError(ValueError):
 
 # First words of a parameter file that `metastyle params` wrote; other sizes cannot extend it.
 MADE = "# Made from "
+BACK = "git checkout params.yaml params dvc.yaml"
 
 # Pixels. VGG-16 halves an image four times, the network twice; `stylise` pads, training does not.
 ImageSide = Annotated[int, Field(ge=16)]
@@ -103,9 +104,7 @@ def _load(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
         raise InputError(f"{path}: extends: must name one parameter file, got {base!r}")
     below = _load(path.parent / base, above)
     if (path.parent / base).read_text().startswith(MADE):
-        raise InputError(
-            f"{base}: was made from another size; run 'git checkout params.yaml params' first"
-        )
+        raise InputError(f"{base}: was made from another size; run '{BACK}' first")
     return _merge(below, values)
 
 
