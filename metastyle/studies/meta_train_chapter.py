@@ -11,7 +11,7 @@ from pydantic import PositiveInt
 from metastyle import plots
 from metastyle.config import ImageSide, Project, Section
 from metastyle.core import images, splits
-from metastyle.core.checkpoint import load_network, load_neutral
+from metastyle.core.checkpoint import load_network, load_neutral, load_tensors
 from metastyle.core.losses import REPORT, Perceptual
 from metastyle.core.network import TransformerNet, stylise
 from metastyle.evaluation import claims
@@ -55,20 +55,21 @@ class Run(NamedTuple):
 
 
 def read(project: Project) -> Run:
-    """Read the stages' results."""
+    """Read the stages' results; the settings are those that the network's file holds."""
     folder, sets = project.inputs / "meta_train", splits.read(project)
     networks = {
         f"{int(file.stem):,} iterations": load_network(file)
         for file in sorted(folder.glob("snapshots/*.safetensors"))
     }
     validation = pd.read_csv(project.inputs / "validation" / "curves.csv")
+    _, ran = load_tensors(folder / "network.safetensors")
     titles = splits.listed(project)["title"]
     validation["painting"] = [titles[sets.artworks.validation[k]] for k in validation["artwork"]]
     return Run(
         project,
         MetaTrainChapter.read(project, "meta_train_chapter"),
-        MetaTraining.read(project, "meta_train"),
-        Perceptual.read(project, "perceptual"),
+        MetaTraining(**ran["settings"]),
+        Perceptual(**ran["perceptual"]),
         sets,
         pd.read_csv(folder / "log.csv"),
         validation,
