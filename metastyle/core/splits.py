@@ -15,7 +15,6 @@ painting never has a sibling in training:
 
 Photos are put in an order drawn from the seed and dealt: held out, validation, then
 alternately to the inner and the outer loop. Both depend on names only, not on folder order.
-
 A file that the column does not know, in a folder where it knows others, is training.
 """
 
@@ -197,12 +196,8 @@ def split_photos(files: list[str], rule: PhotoSplit, seed: int) -> list[str]:
         )
     split = {}
     for rank, file in enumerate(sorted(files, key=lambda f: draw_order(seed, f))):
-        if rank < rule.held_out:
-            split[file] = "held_out"
-        elif rank < first:
-            split[file] = "validation"
-        else:
-            split[file] = ("inner", "outer")[rank % 2]
+        others = ("inner", "outer")[rank % 2] if rank >= first else "validation"
+        split[file] = "held_out" if rank < rule.held_out else others
     return [split[file] for file in files]
 
 
