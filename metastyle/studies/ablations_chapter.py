@@ -154,7 +154,7 @@ def figures(trials: Trials) -> list[Figure]:
 
 
 def summary(trials: Trials) -> pd.DataFrame:
-    """A row per trial, means over artworks and seeds: evaluation losses, and what no training
+    """A column per trial, means over artworks and seeds: evaluation losses, and what no training
     minimises before Adam's first update and after its last."""
     rows = {}
     for name, losses in trials.losses.items():
