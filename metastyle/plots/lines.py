@@ -64,6 +64,7 @@ def curves(
             if smooth > 1:
                 axis.plot(table[x], table[y], lw=0.4, alpha=0.35, color="C0")
                 median = table[y].rolling(smooth, center=True, min_periods=1).median()
+                median = median.where(table[y].notna())  # no line where nothing was measured
                 axis.plot(table[x], median, lw=1.6, color="C0", label=label)
             else:
                 axis.plot(table[x], table[y], lw=1.3, marker=marker, ms=3, label=label)
