@@ -17,7 +17,7 @@ from metastyle.files import replacing
 
 log = logging.getLogger(__name__)
 
-# What Pillow may read (MPO is a JPEG to it): of its other formats one is a program that it hands to an interpreter.
+# What Pillow may read (MPO is a JPEG to it); one of its others is a program, which it runs.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 WRITTEN = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}  # suffixes
 SUFFIXES = WRITTEN | {".gif", ".avif"}
