@@ -155,20 +155,16 @@ def frozen_conv_relu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return _FrozenConvRelu.apply(x, weight, bias)
 
 
+def _maps(x: Tensor) -> Tensor:
+    """(N, C, H, W) -> (1, N C, H, W), whose batch norm is the instance norm of x."""
+    return x.reshape(1, -1, *x.shape[2:])
+
+
 class _Norm(Function):
     @staticmethod
     def forward(ctx, x, scale, shift, relu):
-        n, c, h, w = x.shape
-        y, mean, inverse = torch.native_batch_norm(
-            x.reshape(1, n * c, h, w),
-            scale.repeat(n),
-            shift.repeat(n),
-            None,
-            None,
-            True,
-            0,
-            EPSILON,
-        )
+        affine = scale.repeat(len(x)), shift.repeat(len(x))
+        y, mean, inverse = torch.native_batch_norm(_maps(x), *affine, None, None, True, 0, EPSILON)
         y = y.view_as(x)
         if relu:
             y.relu_()
@@ -200,19 +196,8 @@ class _Masked(Function):
 def _norm_gradients(g, x, scale, mean, inverse):
     """a P g with P the projection off 1 and z, a = scale / deviation, z the normalised x; and
     the sums of g z and of g over each map: what batch norm's own derivative computes."""
-    n, c, h, w = x.shape
-    gx, gz, g1 = _aten.native_batch_norm_backward(
-        g.reshape(1, n * c, h, w),
-        x.reshape(1, n * c, h, w),
-        scale.repeat(n),
-        None,
-        None,
-        mean,
-        inverse,
-        True,
-        EPSILON,
-        [True, True, True],
-    )
+    given = _maps(g), _maps(x), scale.repeat(len(x)), None, None, mean, inverse
+    gx, gz, g1 = _aten.native_batch_norm_backward(*given, True, EPSILON, [True] * 3)
     return gx.view_as(x), gz, g1
 
 

@@ -18,7 +18,14 @@ class Interval(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+        value, low, high = map(number, self)
+        return f"{value} [{low}, {high}]"
+
+
+def number(value: float) -> str:
+    """Three digits; whole numbers, and others from a thousand on, in full: 0.312, 2,596."""
+    whole = isinstance(value, int) or abs(value) >= 999.5
+    return f"{value:,.0f}" if whole else f"{value:.3g}"
 
 
 def weighted_mean(values: np.ndarray, weights: np.ndarray) -> float:

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from metastyle.evaluation.statistics import number
 from metastyle.files import replacing
 
 
@@ -28,6 +29,9 @@ class Timing(NamedTuple):
     low: float
     high: float
     repeats: int
+
+    def __str__(self) -> str:
+        return f"{number(self.median)} [{number(self.low)}, {number(self.high)}]"
 
     def scaled(self, factor: float) -> "Timing":
         """The time of `factor` such calls, extrapolated."""
