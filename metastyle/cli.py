@@ -29,7 +29,7 @@ def adapt_command(a: argparse.Namespace) -> None:
 
     from metastyle.adaptation.adapt import Adaptation, adapt_steps
     from metastyle.core import images, splits
-    from metastyle.core.checkpoint import load_network, save_network
+    from metastyle.core.checkpoint import load_neutral, save_network
     from metastyle.core.losses import load_loss
 
     project = Project(a.params)
@@ -41,7 +41,7 @@ def adapt_command(a: argparse.Namespace) -> None:
     except InputError as error:
         raise Misuse(f"adapt: --{error}") from None
     style = images.load(a.painting, settings.style_size)
-    start = load_network(project.inputs / "meta_train" / "network.safetensors")
+    start = load_neutral(project)
     photos = splits.read(project).photos.train
     steps = adapt_steps(start, style, photos, load_loss(project), settings)
     with tqdm(total=settings.updates, unit="update") as bar:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from metastyle.config import InputError, Project
+from metastyle.core import device
 from metastyle.core.network import TransformerNet
 from metastyle.files import replacing
 
@@ -114,7 +115,7 @@ def save_network(
 
 
 def load_network(path: str | Path) -> TransformerNet:
-    """Read a network in float32; moves to the GPU where there is one.
+    """Read a network in float32, to `device.chosen`.
 
     Raises:
         InputError: see `load_weights`; also if the tensors are not this network's.
@@ -125,9 +126,13 @@ def load_network(path: str | Path) -> TransformerNet:
     if {name: tuple(t.shape) for name, t in tensors.items()} != expected:
         raise InputError(f"{path}: holds something else than a TransformerNet; choose another")
     network.load_state_dict({name: t.float() for name, t in tensors.items()})
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network.to(device.chosen())
 
 
 def load_neutral(project: Project) -> TransformerNet:
-    """The style-neutral network, the result of stage `meta_train`; see `load_network`."""
+    """The style-neutral network, the result of stage `meta_train`; see `load_network`.
+
+    From here on the process computes as the project says, see `device.use`.
+    """
+    device.use(project)
     return load_network(project.inputs / "meta_train" / "network.safetensors")

@@ -7,7 +7,7 @@ from pydantic import NonNegativeFloat, model_validator
 from torch import Tensor
 
 from metastyle.config import Precision, Project, Section
-from metastyle.core import splits
+from metastyle.core import device, splits
 from metastyle.core.kernels import EPSILON, gram
 from metastyle.core.network import transform
 from metastyle.core.vgg import VGG16, load_vgg
@@ -147,11 +147,13 @@ class PerceptualLoss:
 
 
 def load_loss(project: Project) -> PerceptualLoss:
-    """The project's loss: section `perceptual`, and VGG-16 from `data.vgg`.
+    """The project's loss: section `perceptual`, and VGG-16 from `data.vgg`. From here on the
+    process computes as the project says, see `device.use`.
 
     Raises:
-        InputError: see `load_vgg` and `Section.read`.
+        InputError: see `load_vgg`, `Section.read` and `device.use`.
     """
+    device.use(project)
     settings = Perceptual.read(project, "perceptual")
     file = project.root / splits.Data.read(project, "data").vgg
     return PerceptualLoss(load_vgg(file), settings)

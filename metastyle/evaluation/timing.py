@@ -18,8 +18,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+from metastyle.config import Project
+from metastyle.core import device
+from metastyle.core.code import ROOT
 from metastyle.evaluation.statistics import number
 from metastyle.files import replacing
+
+has_bfloat16 = device.has_bfloat16
 
 
 class Timing(NamedTuple):
@@ -63,10 +68,10 @@ def measure(call: Callable[[], object], *, budget: float, repeats: tuple[int, in
     seconds: list[float] = []
     least, most = repeats
     while len(seconds) < least or (sum(seconds) < budget and len(seconds) < most):
-        _synchronise()
+        device.synchronise()
         start = time.perf_counter()
         call()
-        _synchronise()
+        device.synchronise()
         seconds.append(time.perf_counter() - start)
     return summary(seconds)
 
@@ -108,10 +113,10 @@ def time_in_turns(
     while len(rows) < repeats and (len(rows) < least or spent < budget):
         row = {}
         for name, call in calls.items():
-            _synchronise()
+            device.synchronise()
             start = time.perf_counter()
             call()
-            _synchronise()
+            device.synchronise()
             row[name] = time.perf_counter() - start
         if warm or sum(row.values()) > budget:
             rows.append(row)
@@ -120,21 +125,15 @@ def time_in_turns(
     return pd.DataFrame(rows)
 
 
-def _synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-
-
 def fingerprint() -> dict[str, str | int]:
     """Processor, cores, threads, accelerator and torch version: what decides a time."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "torch threads": torch.get_num_threads(),
-        "accelerator": gpu,
+        "accelerator": device.accelerator(),
         "system": platform.system(),
         "torch": torch.__version__,
     }
@@ -150,13 +149,6 @@ def versions() -> str:
     )
 
 
-def has_bfloat16() -> bool:
-    """Whether what computes here has instructions for bfloat16 that PyTorch uses."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -167,5 +159,6 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
+    device.use(Project(ROOT / "params.yaml"))
     with replacing(sys.argv[1]) as file:
         file.write_text(json.dumps(fingerprint(), indent=1) + "\n")

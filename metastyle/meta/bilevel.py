@@ -85,10 +85,7 @@ def meta_gradient(
     inner = list(theta if inner is None else inner)
     # How many support graphs a task may keep, so that all of them keep one per core.
     graphs = max(1, workers() // len(tasks)) if order == "second" else 0
-    on_cpu = next(iter(theta.values())).device.type == "cpu"
-    done = (each if on_cpu else map)(
-        lambda task: _task_gradient(theta, task, loss, delta, inner, graphs, probe), tasks
-    )
+    done = each(lambda task: _task_gradient(theta, task, loss, delta, inner, graphs, probe), tasks)
     total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
     outcomes = []
     for v, outcome in done:
