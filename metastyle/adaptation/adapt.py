@@ -138,7 +138,8 @@ def training_steps(
     yield Step(0, network)
     for update in range(1, s.updates + 1):
         seed, size = derive_seed(s.seed, "adapt", update), crop_size(update, s)
-        contents = crops.batch(photos, s.contents_per_batch, size, s.photos, seed).to(device)
+        cut = crops.cut_batch(photos, s.contents_per_batch, size, s.photos, seed)
+        contents = cut.on(device, s.photos)
         gradient, _ = mean_gradient(loss, parameters, target, contents, names)
         for name in names:
             parameters[name].grad = gradient[name]
