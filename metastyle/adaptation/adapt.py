@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metastyle.config import CropSide, ImageSide, InputError, Precision, Probability, Section
-from metastyle.core import crops, images
+from metastyle.core import capture, crops, images
 from metastyle.core.crops import Augmentation, derive_seed
 from metastyle.core.gradients import TaskLoss, each, mean_gradient
 from metastyle.core.losses import PerceptualLoss, StyleTarget, saturated_share
@@ -134,17 +134,23 @@ def training_steps(
     parameters = dict(network.named_parameters())
     names = parameter_names(s.parameters)
     device = parameters[names[0]].device
-    optimiser = torch.optim.Adam([parameters[name] for name in names], lr=s.learning_rate)
+    optimiser = capture.adam([parameters[name] for name in names], s.learning_rate)
+
+    def change(size: int, contents: Tensor, rate: float | Tensor) -> Tensor:
+        gradient, report = mean_gradient(loss, parameters, target, contents, names)
+        for name in names:
+            parameters[name].grad = gradient[name]
+        capture.set_rate(optimiser, rate)
+        optimiser.step()
+        return report
+
+    step = capture.Replayed(change, capture.graphs())
     yield Step(0, network)
     for update in range(1, s.updates + 1):
         seed, size = derive_seed(s.seed, "adapt", update), crop_size(update, s)
         cut = crops.cut_batch(photos, s.contents_per_batch, size, s.photos, seed)
-        contents = cut.on(device, s.photos)
-        gradient, _ = mean_gradient(loss, parameters, target, contents, names)
-        for name in names:
-            parameters[name].grad = gradient[name]
-        optimiser.param_groups[0]["lr"] = learning_rate(update, s)
-        optimiser.step()
+        rate = capture.scalar(learning_rate(update, s), device)
+        step(size, cut.on(device, s.photos), rate)
         yield Step(update, network)
 
 

@@ -97,13 +97,18 @@ def kept_tensors(file: Path | None, compute: Callable[[], dict[str, Tensor]]) ->
 
 
 def save_state(
-    file: Path, parameters: dict[str, Tensor], optimiser: torch.optim.Adam, parts: Parts
+    file: Path,
+    parameters: dict[str, Tensor],
+    optimiser: torch.optim.Adam,
+    parts: Parts,
+    info: dict[str, Any] | None = None,
 ) -> None:
     """Write what an unfinished training goes on from.
 
     Args:
         parameters: by name; the optimiser's, in any order.
         parts: named groups of whatever else there is, such as a log or an average.
+        info: what JSON knows, for `checkpoint.load_info`.
     """
     groups = {"parameter": parameters, **parts}
     for name, parameter in parameters.items():
@@ -111,7 +116,7 @@ def save_state(
         for kind, value in optimiser.state.get(parameter, {}).items():
             groups.setdefault(f"adam.{kind}", {})[name] = value
     flat = {f"{group}/{name}": t for group, found in groups.items() for name, t in found.items()}
-    save_tensors(file, flat, {"kind": "resume state"})
+    save_tensors(file, flat, {"kind": "resume state", **(info or {})})
 
 
 @torch.no_grad()
@@ -127,6 +132,6 @@ def load_state(file: Path, parameters: dict[str, Tensor], optimiser: torch.optim
         kind = group.removeprefix("adam.")
         for name, value in groups.pop(group).items():
             parameter = parameters[name]
-            moved = value if kind == "step" else value.to(parameter.device)
-            optimiser.state[parameter][kind] = moved
+            stays = kind == "step" and not optimiser.defaults["capturable"]
+            optimiser.state[parameter][kind] = value if stays else value.to(parameter.device)
     return groups

@@ -1,6 +1,8 @@
 """Networks on disk: safetensors with a format version, never pickles."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +55,26 @@ def compact(parameters: dict[str, Tensor], levels: int = FINEST) -> dict[str, Te
     return small
 
 
-def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote, `compact` or not.
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such network file; run 'dvc pull' or 'dvc repro'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error}); replace it") from None
+
+
+def load_info(path: str | Path) -> dict[str, Any]:
+    """The description that `save_tensors` wrote.
 
     Raises:
         InputError: missing, not safetensors, not written by this project or damaged, or of a
             format that this code does not read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such network file; run 'dvc pull' or 'dvc repro'")
-    try:
-        with safe_open(path, framework="pt") as file:
-            described = (file.metadata() or {}).get("metastyle")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error}); replace it") from None
+    with _opened(path := Path(path)) as file:
+        described = (file.metadata() or {}).get("metastyle")
     if described is None:
         raise InputError(f"{path}: no MetaStyle metadata; use a file that this project wrote")
     try:
@@ -85,6 +91,18 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{path}: format {info.get('format')!r} is not supported; this code reads {FORMAT!r}"
         )
+    return info
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote, `compact` or not, and its description.
+
+    Raises:
+        InputError: see `load_info`; also if the scale of filters does not fit them.
+    """
+    info = load_info(path := Path(path))
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for scale in [name for name in tensors if name.startswith(SCALE)]:
         filters = tensors.get(name := scale.removeprefix(SCALE))
         one_each = None if filters is None else (*filters.shape[:-3], 1, 1, 1)

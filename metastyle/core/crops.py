@@ -9,13 +9,14 @@ import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 from torch.utils.data import get_worker_info
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from metastyle.config import InputError, Probability, Section
 from metastyle.core import colours, images
@@ -116,8 +117,18 @@ def cut(given: Iterable[Tensor], size: int, augmentation: Augmentation, seed: in
     return Cut(torch.stack(levels), torch.stack(shares))
 
 
-def recolour(given: Tensor, shares: Tensor, augmentation: Augmentation) -> Tensor:
-    """Change brightness, contrast, saturation and hue of (N, 3, H, W) in [0, 1]; see `Cut`."""
+def recolour(
+    given: Tensor, shares: Tensor, augmentation: Augmentation, *, at_once: bool | None = None
+) -> Tensor:
+    """Change brightness, contrast, saturation and hue of (N, 3, H, W) in [0, 1]; see `Cut`.
+
+    Args:
+        at_once: by `colours`, without the CPU, or by torchvision an image after the other; the
+            same up to rounding. None: at once on a GPU.
+    """
+    if not (given.is_cuda if at_once is None else at_once):
+        pairs = zip(given, shares.tolist(), strict=True)
+        return torch.stack([_recoloured(image, s, augmentation) for image, s in pairs])
     a, (gain, contrast, saturation, hue) = augmentation, shares.unbind(1)
     if a.brightness != (1, 1):
         given = colours.brightened(given, _between(a.brightness, gain))
@@ -128,7 +139,20 @@ def recolour(given: Tensor, shares: Tensor, augmentation: Augmentation) -> Tenso
     return colours.turned(given, a.hue * (2 * hue - 1)) if a.hue else given
 
 
-def _between(bounds: tuple[float, float], share: Tensor) -> Tensor:
+def _recoloured(image: Tensor, shares: list[float], augmentation: Augmentation) -> Tensor:
+    a, (gain, contrast, saturation, hue) = augmentation, shares
+    if a.brightness != (1, 1):
+        brightest = torch.quantile(image.amax(0).flatten(), 0.95).item()
+        most = max(1.0, 1 / max(brightest, 1 / 255))
+        image = F.adjust_brightness(image, min(_between(a.brightness, gain), most))
+    if a.contrast:
+        image = F.adjust_contrast(image, 1 + a.contrast * (2 * contrast - 1))
+    if a.saturation != (1, 1):
+        image = F.adjust_saturation(image, _between(a.saturation, saturation))
+    return F.adjust_hue(image, a.hue * (2 * hue - 1)) if a.hue else image
+
+
+def _between(bounds: tuple[float, float], share: Any) -> Any:
     low, high = bounds
     return low + share * (high - low)
 

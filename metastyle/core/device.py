@@ -5,6 +5,8 @@ takes it over from there; before, and where there is no project, it is `auto`.
 """
 
 import os
+import platform
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -72,3 +74,19 @@ def has_bfloat16() -> bool:
     if on_gpu():
         return torch.cuda.is_bf16_supported()
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def processor() -> str:
+    """The processor's name."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def described() -> dict[str, str]:
+    """What computes here, for a run's list of machines."""
+    found = {"processor": processor(), "accelerator": accelerator()}
+    return {**found, "torch": torch.__version__}
