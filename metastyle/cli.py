@@ -93,15 +93,19 @@ def params_command(a: argparse.Namespace) -> None:
 
 
 def replay_command(a: argparse.Namespace) -> None:
-    from metastyle.meta.replay import replay
+    from metastyle.meta.replay import Tolerance, replay, tolerance
 
-    table = replay(Project(a.params), a.iterations)
+    project = Project(a.params)
+    allowed = Tolerance(a.tolerance, "--tolerance") if a.tolerance is not None else None
+    allowed = allowed or tolerance(project, a.iterations)
+    table = replay(project, a.iterations)
     sys.stdout.write(table.to_string(float_format="{:.6g}".format) + "\n")
+    sys.stdout.write(f"tolerance: {allowed.value:g} ({allowed.reason})\n")
     worst = table["difference"].abs().max()
-    if not worst <= a.tolerance:
+    if not worst <= allowed.value:
         raise InputError(
             f"{a.params}: the stored run's losses differ by up to {worst:.2g}, more than "
-            f"{a.tolerance:g}; it was made by other code or data, run 'dvc repro -f meta_train'"
+            f"{allowed.value:g}; it was made by other code or data, run 'dvc repro -f meta_train'"
         )
 
 
@@ -139,7 +143,9 @@ def parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("replay", help="compute the stored run's first iterations again")
     sub.add_argument("--iterations", type=int, default=20, help="how many (default: 20)")
-    sub.add_argument("--tolerance", type=float, default=1e-2, help="relative (default: 0.01)")
+    sub.add_argument(
+        "--tolerance", type=float, help="relative (default: 0.01; more for a GPU or bfloat16)"
+    )
     sub.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
     sub.set_defaults(run=replay_command)
     return top

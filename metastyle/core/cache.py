@@ -37,12 +37,17 @@ def key(*decides: Any, by: Iterable[str]) -> str:
             networks (with their buffers), what JSON knows, and lists and tuples of these.
         by: the modules that compute; what they import counts too, see `core.code`.
     """
-    digest = hashlib.sha256(code.digest(*by).encode())
+    found = hashlib.sha256(code.digest(*by).encode())
     for used in ("torch", "torchvision", "pillow"):
-        digest.update(version(used).encode())
+        found.update(version(used).encode())
     for value in decides:
-        digest.update(_digest(value))
-    return digest.hexdigest()[:24]
+        found.update(_digest(value))
+    return found.hexdigest()[:24]
+
+
+def digest(*values: Any) -> str:
+    """A hash of what `key` may be given, and of nothing else."""
+    return hashlib.sha256(b"".join(_digest(value) for value in values)).hexdigest()[:24]
 
 
 def _digest(value: Any) -> bytes:

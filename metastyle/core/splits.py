@@ -153,14 +153,17 @@ def split_artworks(table: pd.DataFrame, rule: ArtworkSplit, seed: int) -> pd.Ser
         InputError: the artists cannot fill the numbers asked for.
     """
     works = table.groupby("artist")["historical"].agg(["size", "all"])
-    free = [a for a in works.index if works["size"][a] <= rule.works_per_artist]
+    free = works.index[works["size"] <= rule.works_per_artist].tolist()
     free.sort(key=lambda artist: draw_order(seed, artist))
     split = dict.fromkeys(works.index, "train")
+    sizes, historicals = works["size"].to_dict(), works["all"].to_dict()
 
     def fill(name: str, number: int, historical: bool) -> None:
         taken = 0
         for artist in list(free):
-            size, is_historical = works.loc[artist]
+            if taken == number:
+                break
+            size, is_historical = sizes[artist], historicals[artist]
             if taken + size <= number and historical == is_historical:
                 split[artist] = name
                 free.remove(artist)
@@ -206,10 +209,14 @@ def split_photos(files: list[str], rule: PhotoSplit, seed: int) -> list[str]:
     return [split[file] for file in files]
 
 
-def make(project: Project) -> pd.DataFrame:
+def make(project: Project, *, check: bool = True) -> pd.DataFrame:
     """Find, check and split all images of section `data`.
 
     Files that do not decode are logged by name and left out, as are `unused` ones silently.
+
+    Args:
+        check: whether to decode every file, which takes long for many; a training replaces what
+            it finds broken.
 
     Returns:
         Columns side (`photo`, `artwork`), split, file (relative to the side's folder),
@@ -222,7 +229,9 @@ def make(project: Project) -> pd.DataFrame:
     sources = _sources(root / data.sources)
     sides = []
     for side, folder in (("photo", root / data.photos), ("artwork", root / data.artworks)):
-        files = [f.relative_to(folder).as_posix() for f in images.readable(images.find(folder))]
+        found = images.find(folder)
+        found = images.readable(found) if check else found
+        files = [f.relative_to(folder).as_posix() for f in found]
         table = pd.DataFrame({"side": side, "file": files})
         known = table["file"].map(lambda f, folder=folder: f"{folder.name}/{f}")
         row = sources.reindex(known, fill_value="")
@@ -276,23 +285,25 @@ def write(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False)
 
 
-def listed(project: Project, table: Path | None = None) -> pd.DataFrame:
-    """The table that `write` wrote, by default the stage `data`'s: indexed by the files' paths;
-    columns side, split, file, artist, title, historical.
+def listed(project: Project, table: Path | pd.DataFrame | None = None) -> pd.DataFrame:
+    """The table that `write` wrote, by default the stage `data`'s, or one of `make`: indexed by
+    the files' paths; columns side, split, file, artist, title, historical.
 
     Raises:
         InputError: the table has not been made yet.
     """
-    data, table = Data.read(project, "data"), table or project.inputs / "splits.csv"
-    if not table.is_file():
-        raise InputError(f"{table}: no split table; run 'dvc pull' or 'dvc repro data'")
-    rows = pd.read_csv(table, dtype=str)
+    data = Data.read(project, "data")
+    rows = project.inputs / "splits.csv" if table is None else table
+    if not isinstance(rows, pd.DataFrame):
+        if not rows.is_file():
+            raise InputError(f"{rows}: no split table; run 'dvc pull' or 'dvc repro data'")
+        rows = pd.read_csv(rows, dtype=str)
     folders = {"photo": project.root / data.photos, "artwork": project.root / data.artworks}
     paths = [folders[row.side] / row.file for row in rows.itertuples()]
     return rows.set_axis(pd.Index(paths, dtype=object))
 
 
-def read(project: Project, table: Path | None = None) -> Sets:
+def read(project: Project, table: Path | pd.DataFrame | None = None) -> Sets:
     """The sets of a `listed` table, each sorted."""
     rows = listed(project, table)
 

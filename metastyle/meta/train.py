@@ -20,6 +20,7 @@ from metastyle.core.checkpoint import load_info
 from metastyle.core.gradients import Parameters
 from metastyle.core.losses import REPORT, PerceptualLoss
 from metastyle.core.network import TransformerNet, new_network
+from metastyle.files import write_table
 from metastyle.meta.bilevel import Directions
 from metastyle.meta.distributed import ALONE, Ranks
 from metastyle.meta.loader import Drawn, Images, MetaTraining, contents, iterations, phase_at
@@ -235,13 +236,14 @@ def key(
 
 
 def save(file: Path, state: State) -> None:
-    """Write a state, atomically."""
+    """Write a state and, beside it, its log as CSV; each of them atomically."""
     kept = {f"snapshot {iteration}": found for iteration, found in state.snapshots.items()}
     run = {"log": torch.tensor(state.log, dtype=torch.float64)}
     run["seconds"] = torch.tensor(state.seconds, dtype=torch.float64)
     parts = {"run": run, "average": state.average, **kept}
     info = {"machines": state.machines, "about": state.about}
     cache.save_state(file, state.theta, state.optimiser, parts, info)
+    write_table(file.with_suffix(".csv"), log(state), float_format="%.6g")
 
 
 def load(file: Path, state: State) -> None:
