@@ -118,8 +118,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("network", type=Path, help="where to write the adapted .safetensors")
     sub.add_argument("--updates", type=int, help="number of updates (default: params.yaml)")
     sub.add_argument(
-        "--precision", choices=get_args(Precision), help="of VGG-16; bfloat16 is "
-        "quicker on a processor with instructions for it (default: params.yaml)",
+        "--precision", choices=get_args(Precision), help="of convolutions; bfloat16 is "
+        "quicker where there are instructions for it (default: params.yaml)",
     )  # fmt: skip
     sub.add_argument("--params", type=Path, default=Path("params.yaml"), help="parameter file")
     sub.set_defaults(run=adapt_command)

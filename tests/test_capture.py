@@ -1,16 +1,24 @@
 """Replayed steps, with a stand-in for the GPU: the order of calls, and plain ones' numbers."""
 
+import copy
 import logging
+from types import SimpleNamespace
 
 import pytest
 import small_training
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from metastyle.adaptation.adapt import Adaptation, training_steps
-from metastyle.core import capture
+from metastyle.core import capture, convolutions
 from metastyle.core.capture import Replayed
 from metastyle.core.crops import Augmentation
+from metastyle.core.gradients import in_this_thread
+from metastyle.core.losses import PerceptualLoss
 from metastyle.core.network import new_network
+from metastyle.meta.loader import Contents, Phase
+from metastyle.meta.step import Step
+from metastyle.meta.train import new_state
 
 
 class Recorder:
@@ -143,3 +151,41 @@ def test_on_a_processor_numbers_stay_numbers_and_nothing_is_replayed():
     optimiser.param_groups[0]["lr"] = place = torch.tensor(0.5)
     capture.set_rate(optimiser, torch.tensor(0.125))
     assert optimiser.param_groups[0]["lr"] is place and place == 0.125
+
+
+class NoQuestions(TorchDispatchMode):
+    """Refuses what a capture would: asking for a value, and bringing one from the CPU."""
+
+    refused = ("_local_scalar_dense", "lift_fresh", "nonzero", "equal")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in self.refused, f"{name} cannot be captured"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("inner_steps", [0, 1])
+def test_a_step_asks_for_no_value_and_brings_none(loss, inner_steps, monkeypatch):
+    """The real loss and network in bfloat16, by the kernels for CUDA; without Adam's step, which
+    PyTorch vouches for (`capturable`)."""
+    monkeypatch.setattr(convolutions, "suits", lambda _: "cuda")
+    monkeypatch.setattr(capture, "scalar", lambda value, on: torch.full((), value))
+    s = small_training.settings(styles_per_iteration=2)
+    cpu = PerceptualLoss(copy.deepcopy(loss.vgg).cpu(), loss.settings)
+    computed = cpu.to_precision("bfloat16", whole=True)
+    state = new_state(s, torch.device("cpu"), new_network(0))
+    rates = SimpleNamespace(param_groups=[{"lr": torch.tensor(0.0)}], step=lambda: None)
+    step = Step(state.theta, rates, s, cpu, computed)
+    photos = torch.rand(2, 3, 16, 16)
+    given = [Contents(photos[:1], [photos] * inner_steps, photos)] * 2
+    phase = Phase(iterations=1, size=16, inner_steps=inner_steps, inner_learning_rate=1e-4)
+    with in_this_thread():
+        step.update(step.gradient(given, phase, 0.5), 0.1)  # warm
+        flat = [t for c in given for t in (c.painting, *c.supports, c.query)]
+        numbers = torch.tensor(1e-4), torch.tensor(0.5), torch.tensor(0.1)
+        with NoQuestions():
+            whole = step._styles((inner_steps, "second"), *numbers[:2], *flat)
+            step._clip_and_step(None, whole, numbers[2])
+        assert rates.param_groups[0]["lr"] == numbers[2]
+        with pytest.raises(AssertionError, match="_local_scalar_dense"), NoQuestions():
+            whole[0].item()

@@ -15,7 +15,7 @@ from conftest import ROOT
 from metastyle.config import Project
 from metastyle.core import cache, device, images
 from metastyle.core.checkpoint import load_info, load_network, load_tensors
-from metastyle.meta import command, train
+from metastyle.meta import command, distributed, train
 
 # What a machine that only trains need not have.
 ABSENT = ["dvc", "papermill", "IPython", "av", "cv2", "skimage", "tqdm", "matplotlib", "nbformat"]
@@ -154,6 +154,29 @@ def test_the_pipeline_goes_on_from_a_state_that_was_brought_in(params, tmp_path)
         run(params, "--import-state", str(half))
     with pytest.raises(SystemExit, match="no such network file"):
         run(params, "--import-state", str(tmp_path / "nothing.safetensors"))
+
+
+@pytest.mark.pipeline
+def test_several_processes_go_on_from_the_pipelines_state(params):
+    found = command.read(Project(params))
+    given = found.settings, found.images, found.loss
+    states = train.training(*given, folder=cache.cache_folder())
+    while len(next(states).log) < 1:
+        pass
+    file = cache.cache_folder() / train.key(*given) / "state.safetensors"
+    train.save(file, next(states))
+    states.close()
+    distributed.launch(params, file, 2)
+    state = next(train.training(*given, folder=cache.cache_folder()))
+    assert len(state.log) == 4
+    ranges = [(m["processes"], m["first"], m["last"]) for m in state.machines]
+    assert ranges == [(1, 1, 2), (2, 3, 4)]
+
+
+def test_processes_that_fail_are_an_error(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1))
+    with pytest.raises(RuntimeError, match="processes of the training failed"):
+        distributed.launch(Path("params.yaml"), Path("state.safetensors"), 2)
 
 
 def test_to_begin_no_image_is_decoded(params, tmp_path, monkeypatch):

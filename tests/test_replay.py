@@ -53,5 +53,5 @@ def test_the_command_names_it(given, monkeypatch, capsys):
     project = given(("NVIDIA H100", 1))
     cli.main(["replay", "--params", str(project.params)])
     assert "tolerance: 0.03 (steps made on a GPU)" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="differ by up to 0.02, more than 0.01"):
+    with pytest.raises(SystemExit, match=r"differ by up to 0.02, more than 0.01"):
         cli.main(["replay", "--params", str(project.params), "--tolerance", "0.01"])

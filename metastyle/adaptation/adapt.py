@@ -30,7 +30,8 @@ class Updates(Section):
     sizes: sides of the crops, each for an equal share of the updates.
     warmup: updates over which the learning rate rises from 0 to `learning_rate`.
     schedule: afterwards it stays `constant`, or falls along a `cosine` to 0 at the last update.
-    precision: of VGG-16 in the updates; evaluations compute in float32.
+    precision: of all convolutions in the updates on a GPU, of VGG-16's on a processor; evaluations
+        compute in float32.
     """
 
     updates: NonNegativeInt

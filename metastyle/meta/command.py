@@ -74,12 +74,15 @@ def sizes(project: Project, images: Images) -> list[list[tuple[str, int]]]:
 
 
 def check(file: Path, run: Run) -> None:
-    """Refuse the state of another run.
+    """Refuse the state of another run; one that the pipeline wrote to the cache is named by its
+    key, and says no more about itself.
 
     Raises:
         InputError: it is one, or no state at all.
     """
     about = load_info(file).get("about")
+    if not about and cache.cache_folder() in file.parents:
+        return
     if not about:
         raise InputError(f"{file}: no state of 'python -m metastyle.meta.train'; choose another")
     if differs := [name for name, known in run.about.items() if about.get(name) != known]:

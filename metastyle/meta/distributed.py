@@ -6,6 +6,8 @@ by one all-reduce, and every rank then takes Adam's step for itself.
 """
 
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from metastyle.core import device
+from metastyle.core.code import ROOT
 
 
 class Ranks(NamedTuple):
@@ -83,3 +86,21 @@ def joined() -> Iterator[Ranks]:
         yield Ranks(rank, size)
     finally:
         dist.destroy_process_group()
+
+
+def launch(params: Path, state: Path, processes: int) -> None:
+    """Train in so many processes on this machine until the run is finished; see `meta.command`.
+
+    Args:
+        params: parameter file. state: file to go on from and to write.
+
+    Raises:
+        RuntimeError: they failed, and did so after three restarts.
+    """
+    torchrun = ["torch.distributed.run", "--standalone", "--max-restarts", "3"]
+    torchrun += ["--nproc-per-node", str(processes)]
+    program = ["metastyle.meta.train", str(params), "--state", str(state)]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", *torchrun, "-m", *program]
+    if subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, check=False).returncode:
+        raise RuntimeError("the processes of the training failed; their messages are above")

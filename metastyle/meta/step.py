@@ -72,7 +72,7 @@ class Step:
         numbers = [capture.scalar(v, self.device) for v in (phase.inner_learning_rate, share)]
         flat = chain.from_iterable((c.painting, *c.supports, c.query) for c in given)
         whole = self._part(kind, *numbers, *flat)
-        whole[-1] = float(flag)
+        whole[-1].fill_(float(flag))
         return self.ranks.summed(whole)
 
     def update(self, whole: Tensor, rate: float) -> Told:
@@ -107,8 +107,10 @@ class Step:
         told = torch.zeros(len(REPORT) + 3, device=self.device)  # the last is the flag
         if outcomes:
             told[: len(REPORT)] = torch.stack([outcome.report for outcome in outcomes]).sum(0)
-        for place, batch in enumerate(("support", "query"), start=len(REPORT)):
-            told[place] = _change(outcomes, batch) if inner_steps else float("nan")
+        if not inner_steps:
+            told[len(REPORT) : -1].fill_(float("nan"))
+        elif outcomes:
+            told[len(REPORT) : -1] = torch.stack([_changes(outcome) for outcome in outcomes]).sum(0)
         return torch.cat([*parts, told.to(parts[0].dtype)])
 
     def _clip_and_step(self, _, whole: Tensor, rate) -> Tensor:
@@ -125,7 +127,9 @@ class Step:
         return norm
 
 
-def _change(outcomes: list[Outcome], batch: str) -> Tensor | float:
-    """Sum over styles of a loss after the inner steps over that before, less 1."""
-    pairs = [getattr(outcome, batch) for outcome in outcomes]
-    return sum(after.double() / before.double() - 1 for before, after in pairs)
+def _changes(outcome: Outcome) -> Tensor:
+    """Of the support and of the query loss: after the inner steps over before, less 1."""
+    before, after = (
+        torch.stack(pair).double() for pair in zip(outcome.support, outcome.query, strict=True)
+    )
+    return after / before - 1
