@@ -17,7 +17,7 @@ BACK = "git checkout params.yaml params dvc.yaml"
 # Pixels. VGG-16 halves an image four times, the network twice; `stylise` pads, training does not.
 ImageSide = Annotated[int, Field(ge=16)]
 CropSide = Annotated[int, Field(ge=16, multiple_of=4)]
-Precision = Literal["float32", "bfloat16"]  # of VGG-16
+Precision = Literal["float32", "bfloat16"]  # of convolutions
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from metastyle.config import Project
-from metastyle.core import splits
+from metastyle.core import device, splits
+from metastyle.core.device import Compute
 from metastyle.core.losses import load_loss
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -15,6 +16,7 @@ SMOKE = ROOT / "params" / "smoke.yaml"
 
 # Training states of a test run are its own; the notebooks' kernels inherit this.
 os.environ["METASTYLE_CACHE"] = tempfile.mkdtemp(prefix="metastyle-")
+device.use(Compute(device="cpu"))  # as params/smoke.yaml says
 
 
 @pytest.fixture(scope="session")

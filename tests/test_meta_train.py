@@ -54,7 +54,9 @@ def test_what_a_run_leaves(tmp_path, loss):
     log["joint"] = float("nan")
     networks = new_network(0), new_network(1)
     first = dict(networks[0].named_parameters())
-    found = Result(networks[1], log, {0: first}, seconds=3600.0)
+    found = Result(
+        networks[1], log, {0: first}, seconds=3600.0, machines=[{"accelerator": "none", "first": 1}]
+    )
     (tmp_path / "snapshots").mkdir()
     (tmp_path / "snapshots" / "000007.safetensors").touch()  # of an earlier run
     meta_train.write(tmp_path, found, settings, loss)
@@ -64,4 +66,23 @@ def test_what_a_run_leaves(tmp_path, loss):
     assert again.columns.tolist() == COLUMNS and again["joint"].isna().all()
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["loss"] == metrics["spikes"] == metrics["support_change"] == 2.5
-    assert json.loads((tmp_path / "run.json").read_text())["hours"] == 1.0
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told == {"hours": 1.0, "machines": found.machines}
+
+
+def test_several_processes_leave_a_finished_state_where_the_stage_looks(monkeypatch, tmp_path):
+    project, told = project_that_starts_with(tmp_path, None), {}
+    settings = MetaTraining.read(project, "meta_train").changed(processes=3)
+    monkeypatch.setattr(meta_train.MetaTraining, "read", lambda *_: settings)
+    monkeypatch.setattr(meta_train, "load_loss", lambda _: "loss")
+    monkeypatch.setattr(meta_train.splits, "read", lambda _: None)
+    monkeypatch.setattr(meta_train, "training_images", lambda _: "images")
+    monkeypatch.setattr(meta_train, "key", lambda *given: "-".join(map(str, given[1:])))
+    monkeypatch.setattr(meta_train, "write", lambda *_: None)
+    monkeypatch.setattr(meta_train, "train", lambda *given: given)
+    monkeypatch.setattr(
+        meta_train.distributed, "launch", lambda *given: told.update(enumerate(given))
+    )
+    assert meta_train.run(project) == (settings, "images", "loss", None)
+    state = meta_train.cache_folder() / "images-loss-None" / "state.safetensors"
+    assert told == {0: project.params, 1: state, 2: 3}

@@ -10,6 +10,13 @@ from metastyle.core.network import new_network
 from metastyle.meta.loader import Images, MetaTraining
 from metastyle.studies import model_card
 
+MACHINES = [
+    {"processor": "a processor", "accelerator": "none", "torch": "2", "precision": "float32",
+     "processes": 1, "first": 1, "last": 2},
+    {"processor": "a processor", "accelerator": "a GPU", "torch": "2", "precision": "bfloat16",
+     "processes": 2, "first": 3, "last": 1003},
+]  # fmt: skip
+
 
 def test_the_card_counts_what_the_network_saw():
     parameters = dict(new_network(0).named_parameters())
@@ -23,7 +30,7 @@ def test_the_card_counts_what_the_network_saw():
     images = Images([Path("a.jpg"), Path("b.jpg"), Path("c.jpg")], [Path("d.jpg")], [Path("x.png")])
     log = pd.DataFrame({"loss": [3.0, 1.0, 2.0]})
     given = parameters, log, settings, Perceptual.read(SMOKE, "perceptual"), images, sources
-    made = model_card.markdown(*given, hours=1.5, machine="a machine")
+    made = model_card.markdown(*given, hours=1.5, machines=MACHINES)
     for part in (
         "1,679,235 parameters",
         model_card.fingerprint(parameters)[:16],
@@ -31,7 +38,8 @@ def test_the_card_counts_what_the_network_saw():
         "; iterations 8,001 to 8,002: T = 1, δ = 0.0001, first order, δ rising over 1 iterations, ",
         "| 3 outer iterations of 2 style(s) with 1 + 1 photos |",
         "variant release, style weight 100000, range penalty 10, spike penalty 0.5; ",
-        "| 1.5 h on a machine |",
+        "| 1.5 h; iterations 1 to 2 on a processor (float32, PyTorch 2); iterations 3 to 1,003 on "
+        "a GPU in 2 processes (bfloat16, PyTorch 2) |",
         "outer loss over the last 2 iterations 1.5 |",
         "| 4: 3 not in the list of sources, 1 CC0 |",
         "| 1: 1 PD |",
@@ -39,9 +47,9 @@ def test_the_card_counts_what_the_network_saw():
         assert part in made
     assert "note" not in made
     random = settings.changed(start=None)
-    made = model_card.markdown(*given[:2], random, *given[3:], hours=1.5, machine="a machine")
+    made = model_card.markdown(*given[:2], random, *given[3:], hours=1.5, machines=MACHINES)
     assert "from a random start, " in made
-    assert "| note | twice |" in model_card.markdown(*given, hours=1, machine="", note="twice")
+    assert "| note | twice |" in model_card.markdown(*given, hours=1, machines=[], note="twice")
 
 
 def test_the_fingerprint_is_of_the_values():

@@ -32,7 +32,6 @@ def test_the_better_ceiling_of_a_format_counts():
     assert operations.ceiling(rates, "bfloat16") == 9.0
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU's memory is measured")
 def test_a_peak_is_of_what_was_held_since():
     try:
         before = operations.forget_peak()

@@ -18,7 +18,7 @@ from metastyle.core import checkpoint
 from metastyle.core.checkpoint import load_tensors, save_network
 from metastyle.core.losses import REPORT, load_loss
 from metastyle.core.network import new_network, parameter_names
-from metastyle.meta import train
+from metastyle.meta import step, train
 from metastyle.meta.bilevel import Outcome
 from metastyle.meta.loader import Images, MetaTraining
 from metastyle.meta.replay import replay
@@ -81,10 +81,11 @@ def test_settings_reach_the_mathematics(settings, images, loss, monkeypatch):
         told.append((tasks, options))
         report = function(dict(theta), tasks[0].style, tasks[0].query)[1]
         changes = ((2.0, 1.0), (4.0, 5.0)), ((1.0, 3.0), (1.0, 2.0))
+        changes = [[tuple(map(torch.tensor, pair)) for pair in change] for change in changes]
         outcomes = [Outcome(report, *change) for change in changes]
         return {name: torch.ones_like(p) for name, p in theta.items()}, outcomes
 
-    monkeypatch.setattr(train, "meta_gradient", constant)
+    monkeypatch.setattr(step, "meta_gradient", constant)
     begun = new_network(77)
     found = train.meta_train(s, images, loss, start=begun)
 

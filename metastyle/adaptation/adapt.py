@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from metastyle.config import CropSide, ImageSide, InputError, Precision, Probability, Section
-from metastyle.core import crops, images
+from metastyle.core import capture, crops, images
 from metastyle.core.crops import Augmentation, derive_seed
 from metastyle.core.gradients import TaskLoss, each, mean_gradient
 from metastyle.core.losses import PerceptualLoss, StyleTarget, saturated_share
@@ -30,7 +30,8 @@ class Updates(Section):
     sizes: sides of the crops, each for an equal share of the updates.
     warmup: updates over which the learning rate rises from 0 to `learning_rate`.
     schedule: afterwards it stays `constant`, or falls along a `cosine` to 0 at the last update.
-    precision: of VGG-16 in the updates; evaluations compute in float32.
+    precision: of all convolutions in the updates on a GPU, of VGG-16's on a processor; evaluations
+        compute in float32.
     """
 
     updates: NonNegativeInt
@@ -134,16 +135,23 @@ def training_steps(
     parameters = dict(network.named_parameters())
     names = parameter_names(s.parameters)
     device = parameters[names[0]].device
-    optimiser = torch.optim.Adam([parameters[name] for name in names], lr=s.learning_rate)
+    optimiser = capture.adam([parameters[name] for name in names], s.learning_rate)
+
+    def change(size: int, contents: Tensor, rate: float | Tensor) -> Tensor:
+        gradient, report = mean_gradient(loss, parameters, target, contents, names)
+        for name in names:
+            parameters[name].grad = gradient[name]
+        capture.set_rate(optimiser, rate)
+        optimiser.step()
+        return report
+
+    step = capture.Replayed(change, capture.graphs())
     yield Step(0, network)
     for update in range(1, s.updates + 1):
         seed, size = derive_seed(s.seed, "adapt", update), crop_size(update, s)
-        contents = crops.batch(photos, s.contents_per_batch, size, s.photos, seed).to(device)
-        gradient, _ = mean_gradient(loss, parameters, target, contents, names)
-        for name in names:
-            parameters[name].grad = gradient[name]
-        optimiser.param_groups[0]["lr"] = learning_rate(update, s)
-        optimiser.step()
+        cut = crops.cut_batch(photos, s.contents_per_batch, size, s.photos, seed)
+        rate = capture.scalar(learning_rate(update, s), device)
+        step(size, cut.on(device, s.photos), rate)
         yield Step(update, network)
 
 

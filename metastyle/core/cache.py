@@ -37,12 +37,17 @@ def key(*decides: Any, by: Iterable[str]) -> str:
             networks (with their buffers), what JSON knows, and lists and tuples of these.
         by: the modules that compute; what they import counts too, see `core.code`.
     """
-    digest = hashlib.sha256(code.digest(*by).encode())
+    found = hashlib.sha256(code.digest(*by).encode())
     for used in ("torch", "torchvision", "pillow"):
-        digest.update(version(used).encode())
+        found.update(version(used).encode())
     for value in decides:
-        digest.update(_digest(value))
-    return digest.hexdigest()[:24]
+        found.update(_digest(value))
+    return found.hexdigest()[:24]
+
+
+def digest(*values: Any) -> str:
+    """A hash of what `key` may be given, and of nothing else."""
+    return hashlib.sha256(b"".join(_digest(value) for value in values)).hexdigest()[:24]
 
 
 def _digest(value: Any) -> bytes:
@@ -97,13 +102,18 @@ def kept_tensors(file: Path | None, compute: Callable[[], dict[str, Tensor]]) ->
 
 
 def save_state(
-    file: Path, parameters: dict[str, Tensor], optimiser: torch.optim.Adam, parts: Parts
+    file: Path,
+    parameters: dict[str, Tensor],
+    optimiser: torch.optim.Adam,
+    parts: Parts,
+    info: dict[str, Any] | None = None,
 ) -> None:
     """Write what an unfinished training goes on from.
 
     Args:
         parameters: by name; the optimiser's, in any order.
         parts: named groups of whatever else there is, such as a log or an average.
+        info: what JSON knows, for `checkpoint.load_info`.
     """
     groups = {"parameter": parameters, **parts}
     for name, parameter in parameters.items():
@@ -111,7 +121,7 @@ def save_state(
         for kind, value in optimiser.state.get(parameter, {}).items():
             groups.setdefault(f"adam.{kind}", {})[name] = value
     flat = {f"{group}/{name}": t for group, found in groups.items() for name, t in found.items()}
-    save_tensors(file, flat, {"kind": "resume state"})
+    save_tensors(file, flat, {"kind": "resume state", **(info or {})})
 
 
 @torch.no_grad()
@@ -127,6 +137,6 @@ def load_state(file: Path, parameters: dict[str, Tensor], optimiser: torch.optim
         kind = group.removeprefix("adam.")
         for name, value in groups.pop(group).items():
             parameter = parameters[name]
-            moved = value if kind == "step" else value.to(parameter.device)
-            optimiser.state[parameter][kind] = moved
+            stays = kind == "step" and not optimiser.defaults["capturable"]
+            optimiser.state[parameter][kind] = value if stays else value.to(parameter.device)
     return groups

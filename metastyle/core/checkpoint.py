@@ -1,6 +1,8 @@
 """Networks on disk: safetensors with a format version, never pickles."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from metastyle.config import InputError, Project
+from metastyle.core import device
 from metastyle.core.network import TransformerNet
 from metastyle.files import replacing
 
@@ -52,22 +55,26 @@ def compact(parameters: dict[str, Tensor], levels: int = FINEST) -> dict[str, Te
     return small
 
 
-def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote, `compact` or not.
+@contextmanager
+def _opened(path: Path) -> Iterator[safe_open]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such network file; run 'dvc pull' or 'dvc repro'")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a safetensors file ({error}); replace it") from None
+
+
+def load_info(path: str | Path) -> dict[str, Any]:
+    """The description that `save_tensors` wrote.
 
     Raises:
         InputError: missing, not safetensors, not written by this project or damaged, or of a
             format that this code does not read.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such network file; run 'dvc pull' or 'dvc repro'")
-    try:
-        with safe_open(path, framework="pt") as file:
-            described = (file.metadata() or {}).get("metastyle")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path}: not a safetensors file ({error}); replace it") from None
+    with _opened(path := Path(path)) as file:
+        described = (file.metadata() or {}).get("metastyle")
     if described is None:
         raise InputError(f"{path}: no MetaStyle metadata; use a file that this project wrote")
     try:
@@ -84,6 +91,18 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise InputError(
             f"{path}: format {info.get('format')!r} is not supported; this code reads {FORMAT!r}"
         )
+    return info
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `save_tensors` wrote, `compact` or not, and its description.
+
+    Raises:
+        InputError: see `load_info`; also if the scale of filters does not fit them.
+    """
+    info = load_info(path := Path(path))
+    with _opened(path) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     for scale in [name for name in tensors if name.startswith(SCALE)]:
         filters = tensors.get(name := scale.removeprefix(SCALE))
         one_each = None if filters is None else (*filters.shape[:-3], 1, 1, 1)
@@ -114,7 +133,7 @@ def save_network(
 
 
 def load_network(path: str | Path) -> TransformerNet:
-    """Read a network in float32; moves to the GPU where there is one.
+    """Read a network in float32, to `device.chosen`.
 
     Raises:
         InputError: see `load_weights`; also if the tensors are not this network's.
@@ -125,9 +144,13 @@ def load_network(path: str | Path) -> TransformerNet:
     if {name: tuple(t.shape) for name, t in tensors.items()} != expected:
         raise InputError(f"{path}: holds something else than a TransformerNet; choose another")
     network.load_state_dict({name: t.float() for name, t in tensors.items()})
-    return network.to("cuda" if torch.cuda.is_available() else "cpu")
+    return network.to(device.chosen())
 
 
 def load_neutral(project: Project) -> TransformerNet:
-    """The style-neutral network, the result of stage `meta_train`; see `load_network`."""
+    """The style-neutral network, the result of stage `meta_train`; see `load_network`.
+
+    From here on the process computes as the project says, see `device.use`.
+    """
+    device.use(project)
     return load_network(project.inputs / "meta_train" / "network.safetensors")

@@ -2,7 +2,7 @@
 
 Every loss here is a mean over the images of its batch, and so are its derivatives. Two threads
 that work on an image each, with the operations of an image on one core, waste less than two
-cores that share every operation. On a GPU the batch stays whole.
+cores that share every operation. On a GPU the batch stays whole, and one thread drives it.
 """
 
 import threading
@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
+
+from metastyle.core import device
 
 Parameters = dict[str, Tensor]
 
@@ -51,10 +53,11 @@ def _keep_to_one_core() -> None:
 def each(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     """[function(item) for item in items], an item per core; a single item gets all cores.
 
-    Within an item, a further `each` works in the item's own thread.
+    Within an item, a further `each` works in the item's own thread; so it does on a GPU.
     """
     items = list(items)
-    return list((map if _alone.get() or len(items) == 1 else _pool().map)(function, items))
+    here = _alone.get() or len(items) == 1 or device.on_gpu()
+    return list((map if here else _pool().map)(function, items))
 
 
 @contextmanager

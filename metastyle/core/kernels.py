@@ -3,7 +3,6 @@
 They compute what torch.nn computes, up to rounding; tests/test_kernels.py holds them to it.
 What they leave out or rearrange:
 
-- `conv`: the second derivative computes no gradient of weights that are frozen.
 - `frozen_conv_relu`: keeps its output alone, which is all that both derivatives of ReLU need.
 - `norm_relu`: the second derivative of an instance norm as one affine combination.
 - `upsample_conv`: nearest-neighbour doubling and a 3x3 convolution at the low resolution.
@@ -11,8 +10,7 @@ What they leave out or rearrange:
 - `gram`: its gradient as one matrix product, not two.
 """
 
-from functools import partial
-from typing import Literal, NamedTuple
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,109 +18,10 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from metastyle.core.convolutions import conv
+
 _aten = torch.ops.aten
 EPSILON = 1e-5  # torch.nn.InstanceNorm2d's
-
-
-class _Shape(NamedTuple):
-    """How a convolution meets its input: its stride, and the border added to every side."""
-
-    stride: int
-    border: int
-    mode: Literal["reflect", "replicate"]
-
-
-def _conv(x: Tensor, weight: Tensor, shape: _Shape) -> Tensor:
-    return F.conv2d(_pad(x, shape), weight, stride=shape.stride)
-
-
-def _pad(x: Tensor, shape: _Shape) -> Tensor:
-    return F.pad(x, [shape.border] * 4, mode=shape.mode)
-
-
-def _conv_gradients(
-    g: Tensor, x: Tensor, weight: Tensor, shape: _Shape, wanted: tuple[bool, bool]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Gradients of `_conv` with respect to x and weight, for the output's gradient g."""
-    gx = gw = None
-    stride, border = [shape.stride] * 2, [shape.border] * 4
-    kernel = weight.shape[2:]
-    padded = _pad(x, shape) if any(wanted) else x
-    native = partial(
-        _aten.convolution_backward,
-        *(g, padded, weight, None, stride, [0, 0], [1, 1], False, [0, 0], 1),
-    )
-    if wanted[0]:
-        if kernel[0] == 1:  # oneDNN is slow at this for 1x9 kernels
-            gx = F.conv2d(F.pad(g, [kernel[1] - 1] * 2), weight.flip(3).transpose(0, 1))
-        else:
-            gx = native([True, False, False])[0]
-        if shape.border:
-            unpad = _aten.reflection_pad2d_backward
-            if shape.mode == "replicate":
-                unpad = _aten.replication_pad2d_backward
-            gx = unpad(gx, x, border)
-    if wanted[1]:
-        if shape.stride == 1:  # quicker as the convolution that it is
-            gw = F.conv2d(padded.transpose(0, 1), g.transpose(0, 1)).transpose(0, 1)
-        else:
-            gw = native([False, True, False])[1]
-    return gx, gw
-
-
-class _Conv(Function):
-    @staticmethod
-    def forward(ctx, x, weight, shape):
-        ctx.save_for_backward(x, weight)
-        ctx.shape = shape
-        return _conv(x, weight, shape)
-
-    @staticmethod
-    def backward(ctx, g):
-        x, weight = ctx.saved_tensors
-        return *_ConvGradients.apply(g, x, weight, ctx.shape, ctx.needs_input_grad[:2]), None
-
-
-class _ConvGradients(Function):
-    @staticmethod
-    def forward(ctx, g, x, weight, shape, wanted):
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(g, x, weight)
-        ctx.shape = shape
-        return _conv_gradients(g, x, weight, shape, wanted)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, ux, uw):
-        """The answers are bilinear: <ux, gx> + <uw, gw> = <g, conv(ux, weight) + conv(x, uw)>."""
-        g, x, weight = ctx.saved_tensors
-        to_g, to_x, to_weight = ctx.needs_input_grad[:3]
-        pairs = [(ux, weight)] * (ux is not None) + [(x, uw)] * (uw is not None)
-        g_gradient = None
-        for a, b in pairs if to_g else ():
-            part = _conv(a, b, ctx.shape)
-            g_gradient = part if g_gradient is None else g_gradient.add_(part)
-        x_gradient = weight_gradient = None
-        if to_x and uw is not None:
-            x_gradient, _ = _conv_gradients(g, x, uw, ctx.shape, (True, False))
-        if to_weight and ux is not None:
-            _, weight_gradient = _conv_gradients(g, ux, weight, ctx.shape, (False, True))
-        return g_gradient, x_gradient, weight_gradient, None, None
-
-
-def conv(
-    x: Tensor,
-    weight: Tensor,
-    *,
-    stride: int = 1,
-    border: int = 0,
-    mode: Literal["reflect", "replicate"] = "reflect",
-) -> Tensor:
-    """Convolution without bias: (N, I, H, W), (O, I, k, l) -> (N, O, ., .).
-
-    x is first given a border of so many pixels; its bordered copy is not kept.
-    """
-    return _Conv.apply(x, weight, _Shape(stride, border, mode))
 
 
 class _FrozenConvRelu(Function):
@@ -262,7 +161,15 @@ def gram(features: Tensor) -> Tensor:
     return _Gram.apply(features.permute(0, 2, 3, 1).reshape(n, h * w, c)) / (c * h * w)
 
 
-def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
+@cache
+def _taps(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Which taps of a row of three fall on which pixel: by phase, pixel and tap. Made once: what
+    is replayed as a CUDA graph must bring nothing from the CPU."""
+    taps = [[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]]
+    return torch.tensor(taps, dtype=dtype, device=device)
+
+
+def upsample_conv(x: Tensor, weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
     """conv(reflection_pad(double(x), 1), weight), doubling by nearest neighbours.
 
     An output pixel sees only two by two different pixels of x, so each of its four phases is
@@ -270,10 +177,10 @@ def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
     reflected border of the doubled image repeats the border of x.
     """
     n, outputs, (h, w) = x.shape[0], weight.shape[0], x.shape[2:]
-    taps = weight.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])  # phase, pixel, tap
+    taps = _taps(weight.dtype, weight.device)
     phases = torch.einsum("yik,xjl,ockl->yxocij", taps, taps, weight)
     kernels = phases.reshape(4 * outputs, *phases.shape[3:])
-    y = conv(x, kernels, border=1, mode="replicate")
+    y = conv(x, kernels, border=1, mode="replicate", dtype=dtype)
     y = y.view(n, 2, 2, outputs, h + 1, w + 1)
     rows = []
     for i in range(2):
@@ -282,18 +189,18 @@ def upsample_conv(x: Tensor, weight: Tensor) -> Tensor:
     return torch.stack(rows, 3).view(n, outputs, 2 * h, 2 * w)
 
 
-def conv_few_outputs(x: Tensor, weight: Tensor) -> Tensor:
+def conv_few_outputs(x: Tensor, weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
     """conv(x, weight, border=k // 2) for few outputs: one channel per output and row of the
     kernel, then the sum over rows."""
     outputs, inputs, k, _ = weight.shape
     rows = weight.permute(2, 0, 1, 3).reshape(k * outputs, inputs, 1, k)
-    y = conv(x, rows, border=k // 2).unflatten(1, (k, outputs))
+    y = conv(x, rows, border=k // 2, dtype=dtype).unflatten(1, (k, outputs))
     return torch.stack([y[:, i, :, i : i + x.shape[2]] for i in range(k)]).sum(0)
 
 
-def conv_few_inputs(x: Tensor, weight: Tensor) -> Tensor:
+def conv_few_inputs(x: Tensor, weight: Tensor, *, dtype: torch.dtype | None = None) -> Tensor:
     """conv(x, weight, border=k // 2) for few inputs: one channel per input and kernel row."""
     outputs, inputs, k, _ = weight.shape
     padded = F.pad(x, [k // 2] * 4, mode="reflect")
     rows = torch.cat([padded[:, :, i : i + x.shape[2]] for i in range(k)], 1)
-    return conv(rows, weight.permute(0, 2, 1, 3).reshape(outputs, k * inputs, 1, k))
+    return conv(rows, weight.permute(0, 2, 1, 3).reshape(outputs, k * inputs, 1, k), dtype=dtype)

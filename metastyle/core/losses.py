@@ -1,13 +1,14 @@
 """The perceptual loss (paper, section 3.1; Johnson et al. 2016)."""
 
-from typing import Literal, NamedTuple, Self
+import copy
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 from pydantic import NonNegativeFloat, model_validator
 from torch import Tensor
 
 from metastyle.config import Precision, Project, Section
-from metastyle.core import splits
+from metastyle.core import device, splits
 from metastyle.core.kernels import EPSILON, gram
 from metastyle.core.network import transform
 from metastyle.core.vgg import VGG16, load_vgg
@@ -73,10 +74,23 @@ def style_loss(grams: dict[str, Tensor], target: StyleTarget, settings: Balance)
 
 
 class PerceptualLoss:
-    """alpha * content loss + beta * style loss, by the features of one VGG-16."""
+    """alpha * content loss + beta * style loss, by the features of one VGG-16.
 
-    def __init__(self, vgg: VGG16, settings: Balance) -> None:
+    Args:
+        precision: of the convolutions of the network in `of_parameters`; None: its parameters'.
+        style_share: of the style weight; a tensor where it changes in a step that is replayed.
+    """
+
+    def __init__(
+        self,
+        vgg: VGG16,
+        settings: Balance,
+        *,
+        precision: Precision | None = None,
+        style_share: float | Tensor = 1.0,
+    ) -> None:
         self.vgg, self.settings = vgg, settings
+        self.precision, self.style_share = precision, style_share
 
     @property
     def device(self) -> torch.device:
@@ -107,9 +121,8 @@ class PerceptualLoss:
         content_term = content_loss(features[s.content_layer], content)
         grams = {layer: gram(features[layer]) for layer in s.style_layers}
         style_term = style_loss(grams, style, s)
-        return Loss(
-            s.content_weight * content_term + s.style_weight * style_term, content_term, style_term
-        )
+        weight = s.style_weight * self.style_share
+        return Loss(s.content_weight * content_term + weight * style_term, content_term, style_term)
 
     def of_parameters(
         self, parameters: dict[str, Tensor], style: StyleTarget, photos: Tensor
@@ -124,7 +137,7 @@ class PerceptualLoss:
             The scalar, our penalties included, and a report: its values by REPORT, detached.
         """
         s, seen = self.settings, []
-        logits = transform(parameters, photos, seen=seen)
+        logits = transform(parameters, photos, precision=self.precision, seen=seen)
         *normed, hidden = seen
         outputs = torch.sigmoid(logits)
         parts = self(outputs, self.content(photos), style)
@@ -137,21 +150,39 @@ class PerceptualLoss:
             report = torch.stack([total, parts.content, parts.style, *shares])
         return total, report
 
-    def to_precision(self, precision: Precision) -> "PerceptualLoss":
-        """The same with VGG-16 computing in another precision."""
-        return PerceptualLoss(self.vgg.to_precision(precision), self.settings)
+    def to_precision(self, precision: Precision, *, whole: bool | None = None) -> "PerceptualLoss":
+        """The same with convolutions in another precision; statistics, Gram matrices and losses
+        stay in float32.
+
+        Args:
+            whole: the network's convolutions too, or VGG-16's alone; None: too on a GPU.
+        """
+        whole = self.device.type == "cuda" if whole is None else whole
+        both = precision if whole and precision != "float32" else None
+        return self._with(vgg=self.vgg.to_precision(precision), precision=both)
+
+    def with_style_share(self, share: float | Tensor) -> "PerceptualLoss":
+        """The same with so much of the style weight."""
+        return self._with(style_share=share)
 
     def changed(self, **values: object) -> "PerceptualLoss":
         """The same with other settings."""
-        return PerceptualLoss(self.vgg, self.settings.changed(**values))
+        return self._with(settings=self.settings.changed(**values))
+
+    def _with(self, **changes: Any) -> "PerceptualLoss":
+        other = copy.copy(self)
+        vars(other).update(changes)
+        return other
 
 
 def load_loss(project: Project) -> PerceptualLoss:
-    """The project's loss: section `perceptual`, and VGG-16 from `data.vgg`.
+    """The project's loss: section `perceptual`, and VGG-16 from `data.vgg`. From here on the
+    process computes as the project says, see `device.use`.
 
     Raises:
-        InputError: see `load_vgg` and `Section.read`.
+        InputError: see `load_vgg`, `Section.read` and `device.use`.
     """
+    device.use(project)
     settings = Perceptual.read(project, "perceptual")
     file = project.root / splits.Data.read(project, "data").vgg
     return PerceptualLoss(load_vgg(file), settings)

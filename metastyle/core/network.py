@@ -7,13 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metastyle.core.kernels import (
-    conv,
-    conv_few_inputs,
-    conv_few_outputs,
-    norm_relu,
-    upsample_conv,
-)
+from metastyle.config import Precision
+from metastyle.core.convolutions import conv
+from metastyle.core.kernels import conv_few_inputs, conv_few_outputs, norm_relu, upsample_conv
 
 ParameterSet = Literal["all", "instance_norm"]
 
@@ -90,7 +86,11 @@ def parameter_names(which: ParameterSet) -> list[str]:
 
 
 def transform(
-    parameters: dict[str, Tensor], images: Tensor, *, seen: list[Tensor] | None = None
+    parameters: dict[str, Tensor],
+    images: Tensor,
+    *,
+    precision: Precision | None = None,
+    seen: list[Tensor] | None = None,
 ) -> Tensor:
     """TransformerNet's logits as a function of its parameters, for training.
 
@@ -101,10 +101,13 @@ def transform(
     Args:
         parameters: by name, as `TransformerNet.named_parameters` has them.
         images: RGB in [0, 1], (N, 3, H, W), sides divisible by 4; they get no gradient.
+        precision: of the convolutions; that of the parameters if None.
         seen: where given, what every instance norm sees and then the last hidden layer is added
             to it, (N, C, h, w) each.
     """
     seen = [] if seen is None else seen
+    dtype = getattr(torch, precision) if precision else None
+    by = {"border": 1, "dtype": dtype}
 
     def norm(x: Tensor, name: str, *, relu: bool = True) -> Tensor:
         seen.append(x)
@@ -116,17 +119,17 @@ def transform(
     def kernel(name: str) -> Tensor:
         return of(name)[0]
 
-    x = norm(conv_few_inputs(images, kernel("0")), "1")
-    x = norm(conv(x, kernel("3"), stride=2, border=1), "4")
-    x = norm(conv(x, kernel("6"), stride=2, border=1), "7")
+    x = norm(conv_few_inputs(images, kernel("0"), dtype=dtype), "1")
+    x = norm(conv(x, kernel("3"), stride=2, **by), "4")
+    x = norm(conv(x, kernel("6"), stride=2, **by), "7")
     for block in range(9, 14):
-        y = norm(conv(x, kernel(f"{block}.body.0"), border=1), f"{block}.body.1")
-        x = x + norm(conv(y, kernel(f"{block}.body.3"), border=1), f"{block}.body.4", relu=False)
-    x = norm(upsample_conv(x, kernel("15")), "16")
-    x = norm(upsample_conv(x, kernel("19")), "20")
+        y = norm(conv(x, kernel(f"{block}.body.0"), **by), f"{block}.body.1")
+        x = x + norm(conv(y, kernel(f"{block}.body.3"), **by), f"{block}.body.4", relu=False)
+    x = norm(upsample_conv(x, kernel("15"), dtype=dtype), "16")
+    x = norm(upsample_conv(x, kernel("19"), dtype=dtype), "20")
     seen.append(x)
     last, bias = of("22")
-    return conv_few_outputs(x, last) + bias.view(-1, 1, 1)
+    return conv_few_outputs(x, last, dtype=dtype) + bias.view(-1, 1, 1)
 
 
 @torch.no_grad()

@@ -29,14 +29,14 @@ from pydantic import NonNegativeInt, PositiveInt, model_validator
 
 from metastyle.config import InputError, Project, Section
 from metastyle.core import images
-from metastyle.files import replacing
+from metastyle.files import write_table
 
 SPLITS = {  # that sources.csv may name
     "photo": ("inner", "outer", "validation", "held_out", "unused"),
     "artwork": ("train", "validation", "held_out", "unused"),
 }
-# Other spellings, without case and accents, of artists who are held out or validation or have many
-# works. The Bruegels and the Bosschaerts count as one artist each.
+# Other spellings, plain, of artists who are held out or validation or have many works; the Bruegels
+# and the Bosschaerts count as one artist each.
 ALIASES = {
     "ambrosius bosschaert the younger": "ambrosius bosschaert",
     "frederic bazille": "bazille",
@@ -152,18 +152,18 @@ def split_artworks(table: pd.DataFrame, rule: ArtworkSplit, seed: int) -> pd.Ser
         InputError: the artists cannot fill the numbers asked for.
     """
     works = table.groupby("artist")["historical"].agg(["size", "all"])
-    free = [a for a in works.index if works["size"][a] <= rule.works_per_artist]
+    free = works.index[works["size"] <= rule.works_per_artist].tolist()
     free.sort(key=lambda artist: draw_order(seed, artist))
     split = dict.fromkeys(works.index, "train")
+    sizes, historicals = works["size"].to_dict(), works["all"].to_dict()
 
     def fill(name: str, number: int, historical: bool) -> None:
         taken = 0
-        for artist in list(free):
-            size, is_historical = works.loc[artist]
-            if taken + size <= number and historical == is_historical:
+        for artist in [a for a in free if historicals[a] == historical]:
+            if taken + sizes[artist] <= number:
                 split[artist] = name
                 free.remove(artist)
-                taken += size
+                taken += sizes[artist]
         if taken < number:
             raise InputError(
                 f"data.artwork_split: only {taken} of {number} artworks found for "
@@ -171,14 +171,11 @@ def split_artworks(table: pd.DataFrame, rule: ArtworkSplit, seed: int) -> pd.Ser
                 "ask for fewer or add artworks"
             )
 
-    # Where nothing is known of the artists there is nothing to balance.
-    known = bool(works["all"].any())
-    for name, number, historical in (
-        ("held_out", rule.held_out, rule.held_out_historical if known else 0),
-        ("validation", rule.validation, rule.validation_historical if known else 0),
-    ):
+    known = bool(works["all"].any())  # else there is nothing to balance
+    for name in ("held_out", "validation"):
+        historical = getattr(rule, f"{name}_historical") if known else 0
         fill(name, historical, True)
-        fill(name, number - historical, False)
+        fill(name, getattr(rule, name) - historical, False)
     return table["artist"].map(split)
 
 
@@ -201,14 +198,16 @@ def split_photos(files: list[str], rule: PhotoSplit, seed: int) -> list[str]:
     return [split[file] for file in files]
 
 
-def make(project: Project) -> pd.DataFrame:
+def make(project: Project, *, check: bool = True) -> pd.DataFrame:
     """Find, check and split all images of section `data`.
 
     Files that do not decode are logged by name and left out, as are `unused` ones silently.
 
+    Args:
+        check: whether to decode every file; a training replaces what it finds broken.
+
     Returns:
-        Columns side (`photo`, `artwork`), split, file (relative to the side's folder),
-        artist (normalised), title, historical.
+        Columns side, split, file (in the side's folder), artist (normalised), title, historical.
 
     Raises:
         InputError: too few images for the sets, or a folder or sources.csv is wrong.
@@ -217,10 +216,10 @@ def make(project: Project) -> pd.DataFrame:
     sources = _sources(root / data.sources)
     sides = []
     for side, folder in (("photo", root / data.photos), ("artwork", root / data.artworks)):
-        files = [f.relative_to(folder).as_posix() for f in images.readable(images.find(folder))]
+        found = images.readable(images.find(folder)) if check else images.find(folder)
+        files = [f.relative_to(folder).as_posix() for f in found]
         table = pd.DataFrame({"side": side, "file": files})
-        known = table["file"].map(lambda f, folder=folder: f"{folder.name}/{f}")
-        row = sources.reindex(known, fill_value="")
+        row = sources.reindex([f"{folder.name}/{f}" for f in files], fill_value="")
         table["artist"] = [artist_of(a, f) for a, f in zip(row["author"], files, strict=True)]
         table["title"] = [t or f for t, f in zip(row["title"], files, strict=True)]
         table["historical"] = row["kind"].isin(["painting", "print"]).tolist()
@@ -267,27 +266,28 @@ def _sources(path: Path) -> pd.DataFrame:
 
 def write(table: pd.DataFrame, path: Path) -> None:
     """Write the table of `make` as CSV."""
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
+    write_table(path, table)
 
 
-def listed(project: Project, table: Path | None = None) -> pd.DataFrame:
-    """The table that `write` wrote, by default the stage `data`'s: indexed by the files' paths;
-    columns side, split, file, artist, title, historical.
+def listed(project: Project, table: Path | pd.DataFrame | None = None) -> pd.DataFrame:
+    """The table that `write` wrote, by default the stage `data`'s, or one of `make`: indexed by
+    the files' paths; columns side, split, file, artist, title, historical.
 
     Raises:
         InputError: the table has not been made yet.
     """
-    data, table = Data.read(project, "data"), table or project.inputs / "splits.csv"
-    if not table.is_file():
-        raise InputError(f"{table}: no split table; run 'dvc pull' or 'dvc repro data'")
-    rows = pd.read_csv(table, dtype=str)
+    data = Data.read(project, "data")
+    rows = project.inputs / "splits.csv" if table is None else table
+    if isinstance(rows, Path):
+        if not rows.is_file():
+            raise InputError(f"{rows}: no split table; run 'dvc pull' or 'dvc repro data'")
+        rows = pd.read_csv(rows, dtype=str)
     folders = {"photo": project.root / data.photos, "artwork": project.root / data.artworks}
     paths = [folders[row.side] / row.file for row in rows.itertuples()]
     return rows.set_axis(pd.Index(paths, dtype=object))
 
 
-def read(project: Project, table: Path | None = None) -> Sets:
+def read(project: Project, table: Path | pd.DataFrame | None = None) -> Sets:
     """The sets of a `listed` table, each sorted."""
     rows = listed(project, table)
 

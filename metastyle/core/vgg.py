@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metastyle.config import InputError, Precision
+from metastyle.core import device
 from metastyle.core.kernels import frozen_conv_relu
 
 CONVS_PER_BLOCK = (2, 2, 3, 3, 1)
@@ -105,7 +106,7 @@ class VGG16(nn.Module):
         """The same network with its convolutions and what passes between them in `precision`.
 
         bfloat16 takes half the time where the processor has instructions for it
-        (`machine.has_bfloat16`), and far longer where it has none.
+        (`device.has_bfloat16`), and far longer where it has none.
         """
         if precision == "float32":
             return self
@@ -117,7 +118,7 @@ class VGG16(nn.Module):
 
 
 def load_vgg(path: str | Path, network: type[VGG16] = VGG16) -> VGG16:
-    """Read the weights; moves to the GPU where there is one.
+    """Read the weights, to `device.chosen`.
 
     Args:
         path: safetensors as `data/vgg16.safetensors`, or torchvision's own file (.pth).
@@ -134,7 +135,7 @@ def load_vgg(path: str | Path, network: type[VGG16] = VGG16) -> VGG16:
         raise InputError(f"{path}: VGG-16 weights are missing; run 'dvc pull'") from None
     except UNREADABLE as error:
         raise InputError(f"{path}: not VGG-16 weights ({reason(error)}); run 'dvc pull'") from None
-    return network(weights).to("cuda" if torch.cuda.is_available() else "cpu")
+    return network(weights).to(device.chosen())
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metastyle.config import InputError
+from metastyle.core import device
 from metastyle.core.vgg import UNREADABLE, ImageNetInput, check_shapes, read_weights, reason
 
 
@@ -95,7 +96,7 @@ class AlexNet(nn.Module):
 
 
 def load_alexnet(path: str | Path) -> AlexNet:
-    """Read `data/alexnet.safetensors`; moves to the GPU where there is one.
+    """Read `data/alexnet.safetensors`, to `device.chosen`.
 
     Raises:
         InputError: the file is missing or not such a file.
@@ -110,7 +111,7 @@ def load_alexnet(path: str | Path) -> AlexNet:
         raise InputError(
             f"{path}: not AlexNet's weights ({reason(error)}); run 'dvc pull'"
         ) from None
-    return AlexNet(weights).to("cuda" if torch.cuda.is_available() else "cpu")
+    return AlexNet(weights).to(device.chosen())
 
 
 def _shapes() -> dict[str, tuple[int, ...]]:

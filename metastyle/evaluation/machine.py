@@ -4,23 +4,26 @@ import os
 import platform
 import sys
 from importlib.metadata import version
-from pathlib import Path
 
 import torch
 
+from metastyle.config import Project
+from metastyle.core import device
+from metastyle.core.code import ROOT
 from metastyle.files import write_json
+
+has_bfloat16 = device.has_bfloat16
 
 
 def fingerprint() -> dict[str, str | int]:
     """Processor, cores, threads, accelerator and torch version: what decides a time."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
-        "processor": _processor(),
+        "processor": device.processor(),
         "cores": len(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
         "torch threads": torch.get_num_threads(),
-        "accelerator": gpu,
+        "accelerator": device.accelerator(),
         "system": platform.system(),
         "torch": torch.__version__,
     }
@@ -36,21 +39,6 @@ def versions() -> str:
     )
 
 
-def has_bfloat16() -> bool:
-    """Whether what computes here has instructions for bfloat16 that PyTorch uses."""
-    if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
-
-
 if __name__ == "__main__":
+    device.use(Project(ROOT / "params.yaml"))
     write_json(sys.argv[1], fingerprint())

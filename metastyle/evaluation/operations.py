@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from metastyle.core import device
 from metastyle.core.gradients import in_this_thread
 from metastyle.evaluation.timing import time_in_turns
 
@@ -83,7 +84,7 @@ def forget_peak() -> float:
     Raises:
         OSError: neither a GPU nor Linux tells.
     """
-    if torch.cuda.is_available():
+    if device.on_gpu():
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated() / GIB
     Path("/proc/self/clear_refs").write_text("5")
@@ -92,7 +93,7 @@ def forget_peak() -> float:
 
 def peak() -> float:
     """The most GiB held since `forget_peak`."""
-    if torch.cuda.is_available():
+    if device.on_gpu():
         return torch.cuda.max_memory_allocated() / GIB
     return held("VmHWM")
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
+from metastyle.core import device
 from metastyle.evaluation.statistics import number
 
 
@@ -76,18 +76,13 @@ def time_in_turns(
     while len(rows) < repeats and (len(rows) < least or spent < budget):
         row = {}
         for name, call in calls.items():
-            _synchronise()
+            device.synchronise()
             start = time.perf_counter()
             call()
-            _synchronise()
+            device.synchronise()
             row[name] = time.perf_counter() - start
         if warm or sum(row.values()) > budget:
             rows.append(row)
             spent += sum(row.values())
         warm = True
     return pd.DataFrame(rows)
-
-
-def _synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -14,7 +14,7 @@ only as far as there are cores to use them. Several styles are worked on at once
 a single one leaves the cores to its images.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -48,12 +48,13 @@ class Outcome(NamedTuple):
     """What one style's task came to.
 
     report: of the query loss after the inner steps. support, query: the losses before and after
-    them, on the first support batch and on the query batch; None where they were not asked for.
+    them (scalars), on the first support batch and on the query batch; None where they were not
+    asked for. All are tensors: to know their values would mean to wait for the GPU.
     """
 
     report: Tensor
-    support: tuple[float, float] | None = None
-    query: tuple[float, float] | None = None
+    support: tuple[Tensor, Tensor] | None = None
+    query: tuple[Tensor, Tensor] | None = None
 
 
 def meta_gradient(
@@ -61,7 +62,7 @@ def meta_gradient(
     tasks: Iterable[Task],
     loss: TaskLoss,
     *,
-    delta: float,
+    delta: float | Tensor,
     order: Order = "second",
     inner: Iterable[str] | None = None,
     clip: float | None = None,
@@ -87,9 +88,8 @@ def meta_gradient(
     tasks = list(tasks)
     inner = list(theta if inner is None else inner)
     # How many support graphs a task may keep, so that all of them keep one per core.
-    graphs = max(1, workers() // len(tasks)) if order == "second" else 0
-    on_cpu = next(iter(theta.values())).device.type == "cpu"
-    done = (each if on_cpu else map)(
+    graphs = max(1, workers() // max(1, len(tasks))) if order == "second" else 0
+    done = each(
         lambda task: _task_gradient(theta, task, loss, delta, inner, clip, graphs, probe), tasks
     )
     total = {name: torch.zeros_like(tensor) for name, tensor in theta.items()}
@@ -120,7 +120,7 @@ def _task_gradient(
         support, query = task.supports[0], task.query
         before = [_value(loss, theta, task.style, batch) for batch in (support, query)]
         after = _value(loss, w, task.style, support)
-        outcome = Outcome(report, (before[0], after), (before[1], report.flatten()[0].item()))
+        outcome = Outcome(report, (before[0], after), (before[1], report.flatten()[0]))
     if graphs:
         for w, parts, rate in reversed(steps):
             products = _hessian_products(w, task.style, parts, loss, inner, v)
@@ -132,14 +132,14 @@ def _norm(gradient: Parameters) -> Tensor:
     return torch.stack([tensor.norm() for tensor in gradient.values()]).norm()
 
 
-def _value(loss, w, style, batch) -> float:
+def _value(loss, w, style, batch) -> Tensor:
     """The loss of a batch, image by image, without a gradient."""
 
     def value(image: Tensor) -> Tensor:
         with torch.no_grad():  # holds for the thread that it is said in
             return loss(w, style, image)[0]
 
-    return torch.stack(each(value, images(batch))).mean().item()
+    return torch.stack(each(value, images(batch))).mean()
 
 
 class Directions(NamedTuple):
@@ -160,14 +160,19 @@ def directions(
     tasks: Iterable[Task],
     loss: TaskLoss,
     *,
-    delta: float,
+    delta: float | Tensor,
     inner: Iterable[str] | None = None,
     clip: float | None = None,
+    summed: Callable[[Tensor], Tensor] = lambda part: part,
 ) -> Directions:
-    """How far the exact gradient of some tasks is from what costs less; see `meta_gradient`."""
+    """How far the exact gradient of some tasks is from what costs less; see `meta_gradient`.
+
+    Args:
+        summed: adds up what several processes have, each of some tasks of its own.
+    """
     tasks, options = list(tasks), {"delta": delta, "inner": inner, "clip": clip}
     exact, first, joint = (
-        _flat(meta_gradient(theta, given, loss, order=order, **options)[0])
+        summed(_flat(meta_gradient(theta, given, loss, order=order, **options)[0]))
         for order, given in (
             ("second", tasks),
             ("first", tasks),

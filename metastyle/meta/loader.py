@@ -1,15 +1,17 @@
 """The input of meta-training: what an iteration draws, by its seed and number alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from metastyle.config import CropSide, Precision, Section
-from metastyle.core import crops, splits
-from metastyle.core.crops import Augmentation, derive_seed
+from metastyle.core import crops, device, splits
+from metastyle.core.crops import Augmentation, Cut, derive_seed
 from metastyle.core.losses import PerceptualLoss
 from metastyle.core.network import ParameterSet
 from metastyle.meta.bilevel import Order, Task
@@ -38,6 +40,8 @@ class MetaTraining(Section):
     start: the network that the run begins with, relative to the project; None: a random one.
     average_last: the result is the mean over the last iterations; 0: the last network.
     cosines_every: so many iterations apart the gradient's directions are compared; 0: never.
+    workers: processes that draw crops ahead; 0: they are drawn in between, in the training's.
+    processes: among which the notebook's training deals the styles of an iteration.
     """
 
     seed: int
@@ -46,7 +50,7 @@ class MetaTraining(Section):
     styles_per_iteration: PositiveInt
     contents_per_batch: PositiveInt
     inner_parameters: ParameterSet
-    precision: Precision = "float32"  # of VGG-16; what it answers is float32 either way
+    precision: Precision = "float32"  # of all convolutions on a GPU, of VGG-16's on a processor
     learning_rate: PositiveFloat
     warmup: NonNegativeInt
     style_warmup: NonNegativeInt
@@ -58,6 +62,8 @@ class MetaTraining(Section):
     snapshots: list[int]
     cosines_every: NonNegativeInt = 0
     checkpoint_minutes: NonNegativeFloat
+    workers: NonNegativeInt = 0
+    processes: PositiveInt = 1
 
     @property
     def iterations(self) -> int:
@@ -83,8 +89,17 @@ class Images(NamedTuple):
 
 
 class Drawn(NamedTuple):
-    """The crops of one style's task, RGB in [0, 1]: (1, 3, size, size) of the painting,
-    (N, 3, size, size) of photos per inner step, and the same for the outer loss."""
+    """The crops of one style's task: of the painting, of photos per inner step, and of photos for
+    the outer loss."""
+
+    painting: Cut
+    supports: list[Cut]
+    query: Cut
+
+
+class Contents(NamedTuple):
+    """`Drawn` in its colours on the device of the training: RGB in [0, 1], (1, 3, size, size) of
+    the painting and (N, 3, size, size) of photos."""
 
     painting: Tensor
     supports: list[Tensor]
@@ -96,37 +111,110 @@ def training_images(sets: splits.Sets) -> Images:
     return Images(sets.photos.inner, sets.photos.outer, sets.artworks.train)
 
 
-def draw_crops(iteration: int, images: Images, settings: MetaTraining) -> list[Drawn]:
-    """The input of one iteration: a function of the seed and the iteration alone."""
+def draw_crops(
+    iteration: int,
+    images: Images,
+    settings: MetaTraining,
+    styles: Sequence[int] | None = None,
+) -> list[Drawn]:
+    """The input of one iteration: a function of the seed and the iteration alone.
+
+    Args:
+        styles: which of the iteration's, counted from 0; all if None.
+    """
     s, phase = settings, phase_at(iteration, settings)
 
-    def contents(files: Sequence[Path], *key: object) -> Tensor:
+    def photos(files: Sequence[Path], *key: object) -> Cut:
         seed = derive_seed(s.seed, iteration, *key)
-        return crops.batch(files, s.contents_per_batch, phase.size, s.photos, seed)
+        return crops.cut_batch(files, s.contents_per_batch, phase.size, s.photos, seed)
 
     style_seed = derive_seed(s.seed, iteration, "styles")
-    paintings = crops.draw(images.artworks, s.styles_per_iteration, style_seed)
+    styles = range(s.styles_per_iteration) if styles is None else styles
+    paintings = crops.readable(images.artworks, styles, s.styles_per_iteration, style_seed)
     drawn = []
-    for k, painting in enumerate(paintings):
+    for k, painting in zip(styles, paintings, strict=True):
         seed = derive_seed(s.seed, iteration, "style", k)
-        style = crops.crops([painting], phase.size, s.artworks, seed)
-        supports = [contents(images.inner, "support", k, t) for t in range(phase.inner_steps)]
-        drawn.append(Drawn(style, supports, contents(images.outer, "query", k)))
+        style = crops.cut([painting], phase.size, s.artworks, seed)
+        supports = [photos(images.inner, "support", k, t) for t in range(phase.inner_steps)]
+        drawn.append(Drawn(style, supports, photos(images.outer, "query", k)))
     return drawn
+
+
+class Iterations(Dataset):
+    """What iterations draw: item k is that of iteration k + 1, with the files that the process
+    which drew it found unreadable on the way."""
+
+    def __init__(self, images: Images, settings: MetaTraining, styles: Sequence[int]) -> None:
+        self.images, self.settings, self.styles = images, settings, styles
+
+    def __len__(self) -> int:
+        return self.settings.iterations
+
+    def __getitem__(self, k: int) -> tuple[list[Drawn], dict[Path, str]]:
+        known = set(crops.unreadable)
+        drawn = draw_crops(k + 1, self.images, self.settings, self.styles)
+        return drawn, {p: e for p, e in crops.unreadable.items() if p not in known}
+
+
+def iterations(
+    images: Images,
+    settings: MetaTraining,
+    *,
+    first: int = 1,
+    styles: Sequence[int] | None = None,
+) -> Iterator[list[Drawn]]:
+    """The crops of an iteration after the other, drawn ahead by `settings.workers` processes; the
+    same for any number of them.
+
+    Args:
+        first: iteration to begin with. styles: see `draw_crops`.
+    """
+    styles = range(settings.styles_per_iteration) if styles is None else styles
+    loader = DataLoader(
+        Iterations(images, settings, styles),
+        batch_size=None,
+        sampler=range(first - 1, settings.iterations),
+        num_workers=settings.workers,
+        collate_fn=_as_it_is,
+        pin_memory=device.on_gpu(),
+        worker_init_fn=_share_memory,
+        generator=torch.Generator(),  # of the workers' seeds, which nothing here depends on
+    )
+    for drawn, unreadable in loader:
+        crops.report(unreadable)
+        yield drawn
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _share_memory(_: int) -> None:
+    crops.DECODED_BYTES //= get_worker_info().num_workers
+
+
+def contents(drawn: list[Drawn], settings: MetaTraining, to: torch.device) -> list[Contents]:
+    """Crops in their colours, made on the device of the training."""
+
+    def photos(cut: Cut) -> Tensor:
+        return cut.on(to, settings.photos)
+
+    return [
+        Contents(d.painting.on(to, settings.artworks), [*map(photos, d.supports)], photos(d.query))
+        for d in drawn
+    ]
+
+
+def tasks(given: list[Contents], loss: PerceptualLoss) -> list[Task]:
+    """Tasks of the meta-batch, with the Gram matrices of its paintings."""
+    return [Task(loss.style(c.painting), c.supports, c.query) for c in given]
 
 
 def draw_tasks(
     iteration: int, images: Images, settings: MetaTraining, loss: PerceptualLoss
 ) -> list[Task]:
-    """The meta-batch of one iteration, with the Gram matrices of its paintings."""
-    return [
-        Task(
-            loss.style(drawn.painting.to(loss.device)),
-            [support.to(loss.device) for support in drawn.supports],
-            drawn.query.to(loss.device),
-        )
-        for drawn in draw_crops(iteration, images, settings)
-    ]
+    """The meta-batch of one iteration."""
+    return tasks(contents(draw_crops(iteration, images, settings), settings, loss.device), loss)
 
 
 def phase_at(iteration: int, settings: MetaTraining) -> Phase:

@@ -1,5 +1,11 @@
-"""Meta-training: the outer loop of Algorithm 1, with states that survive a kill."""
+"""Meta-training: the outer loop of Algorithm 1, with states that survive a kill.
 
+`python -m metastyle.meta.train params.yaml` is the command for machines without the pipeline, see
+`meta.command`; under torchrun it is several processes at one training.
+"""
+
+import math
+import runpy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,12 +15,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from metastyle.core import cache
+from metastyle.core import cache, capture, device
+from metastyle.core.checkpoint import load_info
 from metastyle.core.gradients import Parameters
 from metastyle.core.losses import REPORT, PerceptualLoss
-from metastyle.core.network import TransformerNet, new_network, parameter_names
-from metastyle.meta.bilevel import Directions, Outcome, directions, meta_gradient
-from metastyle.meta.loader import Images, MetaTraining, draw_tasks, phase_at
+from metastyle.core.network import TransformerNet, new_network
+from metastyle.files import write_table
+from metastyle.meta.bilevel import Directions
+from metastyle.meta.distributed import ALONE, Ranks
+from metastyle.meta.loader import Drawn, Images, MetaTraining, contents, iterations, phase_at
+from metastyle.meta.step import Step, Told
 
 COLUMNS = [
     "iteration",  # counted from 1
@@ -30,9 +40,13 @@ COLUMNS = [
 
 @dataclass
 class State:
-    """How far a run has come. theta: the initialisation; average: the mean of the last ones so
-    far; log: a row of COLUMNS per iteration; snapshots: earlier networks by iteration; seconds:
-    what the iterations took, in all the processes that a resumed run is made of."""
+    """How far a run has come.
+
+    theta: the initialisation. average: the mean of the last ones so far. log: a row of COLUMNS per
+    iteration. snapshots: earlier networks by iteration. seconds: what the iterations took, in all
+    the pieces that a resumed run is made of. machines: by which they were made, see `made_on`.
+    about: what else is written beside the state.
+    """
 
     theta: Parameters
     optimiser: torch.optim.Adam
@@ -40,10 +54,20 @@ class State:
     log: list[list[float]] = field(default_factory=list)
     snapshots: dict[int, Parameters] = field(default_factory=dict)
     seconds: float = 0.0
+    machines: list[dict[str, Any]] = field(default_factory=list)
+    about: dict[str, str] = field(default_factory=dict)
+
+    def made_on(self, machine: dict[str, Any]) -> None:
+        """Note who made the last iteration: entries have the machine and its `first` and `last`."""
+        iteration = len(self.log)
+        if not self.machines or not machine.items() <= self.machines[-1].items():
+            self.machines.append({**machine, "first": iteration})
+        self.machines[-1]["last"] = iteration
 
 
 class Result(NamedTuple):
-    """The style-neutral network, its log (columns COLUMNS) and earlier networks by iteration.
+    """The style-neutral network, its log (columns COLUMNS), earlier networks by iteration, what
+    it took and the machines that made it (`State.made_on`).
 
     The network is the mean over the last `average_last` iterations, the last one if that is 0.
     """
@@ -52,6 +76,7 @@ class Result(NamedTuple):
     log: pd.DataFrame
     snapshots: dict[int, Parameters]
     seconds: float
+    machines: list[dict[str, Any]]
 
 
 def learning_rate(iteration: int, settings: MetaTraining) -> float:
@@ -70,49 +95,39 @@ def style_share(iteration: int, settings: MetaTraining) -> float:
 
 
 def new_state(
-    settings: MetaTraining, device: torch.device, start: TransformerNet | None = None
+    settings: MetaTraining, on: torch.device, start: TransformerNet | None = None
 ) -> State:
     """Before the first iteration, with `start` or PyTorch's default initialisation."""
-    network = (start or new_network(settings.seed)).to(device)
+    network = (start or new_network(settings.seed)).to(on)
     theta = {n: p.detach().clone().requires_grad_() for n, p in network.named_parameters()}
-    state = State(theta, torch.optim.Adam(theta.values(), lr=settings.learning_rate))
+    state = State(theta, capture.adam(theta.values(), settings.learning_rate))
     if 0 in settings.snapshots:
         state.snapshots[0] = _copy(theta)
     return state
 
 
 def iterate(
-    state: State,
-    settings: MetaTraining,
-    images: Images,
-    loss: PerceptualLoss,
-    computed: PerceptualLoss,
-) -> None:
+    state: State, drawn: list[Drawn], settings: MetaTraining, step: Step, *, flag: bool = False
+) -> Told:
     """One iteration of Algorithm 1; changes the state.
 
     Args:
-        loss: of which the paintings' Gram matrices are. computed: the same in the precision of
-            the training.
+        drawn: the crops of this process's styles.
+        step: of this state.
+        flag: what this process has to tell the others.
 
     Raises:
         RuntimeError: the gradient is not finite.
     """
     s, iteration = settings, len(state.log) + 1
-    phase, tasks = phase_at(iteration, s), draw_tasks(iteration, images, s, loss)
-    weight = style_share(iteration, s) * loss.settings.style_weight
-    given = state.theta, tasks, computed.changed(style_weight=weight).of_parameters
-    options = {"delta": phase.inner_learning_rate, "inner": parameter_names(s.inner_parameters)}
-    options["clip"] = phase.inner_clip
-    gradient, outcomes = meta_gradient(*given, order=phase.order, probe=True, **options)
-    for name, tensor in state.theta.items():
-        tensor.grad = gradient[name]
-    limit = s.clip_norm if s.clip_norm is not None else float("inf")
-    norm = torch.nn.utils.clip_grad_norm_(state.theta.values(), limit, error_if_nonfinite=True)
+    phase, share = phase_at(iteration, s), style_share(iteration, s)
+    given = contents(drawn, s, step.device)
+    whole = step.gradient(given, phase, share, flag=flag)
     compared = Directions(*[float("nan")] * 3)
     if s.cosines_every and phase.inner_steps and iteration % s.cosines_every == 0:
-        compared = directions(*given, **options)
-    rate = state.optimiser.param_groups[0]["lr"] = learning_rate(iteration, s)
-    state.optimiser.step()
+        compared = step.directions(given, phase, share)
+    rate = learning_rate(iteration, s)
+    told = step.update(whole, rate)
 
     averaged = iteration - max(0, s.iterations - s.average_last)
     for name, tensor in state.theta.items() if averaged > 0 else ():
@@ -120,19 +135,12 @@ def iterate(
             state.average[name] = tensor.detach().clone()
         else:
             state.average[name] += (tensor.detach() - state.average[name]) / averaged
-    report = torch.stack([outcome.report for outcome in outcomes]).mean(0).tolist()
-    rates = [norm.item(), rate, phase.inner_learning_rate]
-    changes = [_change(outcomes, "support"), _change(outcomes, "query")]
-    state.log.append([iteration, *report, *rates, *changes, *compared])
+    rates = [told.norm, rate, phase.inner_learning_rate]
+    changes = [told.support_change, told.query_change]
+    state.log.append([iteration, *told.report, *rates, *changes, *compared])
     if iteration in s.snapshots:
         state.snapshots[iteration] = _copy(state.theta)
-
-
-def _change(outcomes: list[Outcome], batch: str) -> float:
-    """Mean over styles of a loss after the inner steps over that before, less 1."""
-    pairs = [getattr(outcome, batch) for outcome in outcomes]
-    known = [after / before - 1 for before, after in filter(None, pairs)]
-    return sum(known) / len(known) if known else float("nan")
+    return told
 
 
 def training(
@@ -142,6 +150,10 @@ def training(
     *,
     start: TransformerNet | None = None,
     folder: Path | None = None,
+    file: Path | None = None,
+    about: dict[str, str] | None = None,
+    minutes: float = math.inf,
+    ranks: Ranks = ALONE,
 ) -> Iterator[State]:
     """Minimise the outer loss by Adam, going on from a state where there is one.
 
@@ -151,24 +163,35 @@ def training(
     Args:
         start: the network to begin with; None: a random one.
         folder: see `cache.cache_folder`; the state is written there every `checkpoint_minutes`
-            and at the end. None: none is.
+            and at the end, and read at the beginning. None: none is, unless `file` names one.
+        about: what is written beside it.
+        minutes: after which the run ends, at least an iteration later.
+        ranks: the processes at work, all of which call this alike; the first reads and writes.
 
     Yields:
         The state as it was found, and after each iteration; always the same object.
     """
-    s = settings
+    s, begun = settings, time.monotonic()
     state, computed = new_state(s, loss.device, start), loss.to_precision(s.precision)
-    file = folder / key(s, images, loss, start) / "state.safetensors" if folder else None
-    if file and file.is_file():
-        load(file, state)
+    if folder and not file:
+        file = folder / key(s, images, loss, start) / "state.safetensors"
+    ranks.read(file, lambda found: load(found, state))
+    state.about = about or state.about
     yield state
-    saved = time.monotonic()
-    while len(state.log) < s.iterations:
-        begun = time.monotonic()
-        iterate(state, s, images, loss, computed)
+    step = Step(state.theta, state.optimiser, s, loss, computed, ranks)
+    first, styles = len(state.log) + 1, ranks.styles(s.styles_per_iteration)
+    batches, saved = iterations(images, s, first=first, styles=styles), time.monotonic()
+    machine = {**device.described(), "precision": s.precision, "processes": ranks.size}
+    stops = len(state.log) == s.iterations
+    while not stops:
+        before = time.monotonic()
+        late = ranks.first and before - begun >= 60 * minutes
+        told = iterate(state, next(batches), s, step, flag=late)
         now = time.monotonic()
-        state.seconds += now - begun
-        if file and (now - saved >= 60 * s.checkpoint_minutes or len(state.log) == s.iterations):
+        state.seconds += now - before
+        state.made_on(machine)
+        stops = len(state.log) == s.iterations or told.flags > 0
+        if file and ranks.first and (stops or now - saved >= 60 * s.checkpoint_minutes):
             save(file, state)
             saved = now
         yield state
@@ -187,8 +210,17 @@ def result(state: State) -> Result:
     """What a finished run leaves."""
     network = new_network(0).to(next(iter(state.theta.values())).device)
     network.load_state_dict(state.average or state.theta)
-    log = pd.DataFrame(state.log, columns=COLUMNS).astype({"iteration": int})
-    return Result(network, log, state.snapshots, state.seconds)
+    return Result(network, log(state), state.snapshots, state.seconds, state.machines)
+
+
+def log(state: State) -> pd.DataFrame:
+    """A row of COLUMNS per iteration."""
+    return pd.DataFrame(state.log, columns=COLUMNS).astype({"iteration": int})
+
+
+def decides(settings: MetaTraining) -> MetaTraining:
+    """The settings without those that do not change the result, set to any value."""
+    return settings.changed(checkpoint_minutes=0.0, workers=0, processes=1)
 
 
 def key(
@@ -198,20 +230,20 @@ def key(
     start: TransformerNet | None = None,
 ) -> str:
     """Name of a run's state: its settings, images, VGG, start and the code that computes it."""
-    # How often the state is saved does not change the result.
-    shared = settings.changed(checkpoint_minutes=0.0)
     files = [list(group) for group in images]
-    decides = [shared, loss.settings, files, loss.vgg, loss.device.type, start]
-    return cache.key(*decides, by=[__name__])
+    given = [decides(settings), loss.settings, files, loss.vgg, loss.device.type, start]
+    return cache.key(*given, by=["metastyle.meta.train"])
 
 
 def save(file: Path, state: State) -> None:
-    """Write a state, atomically."""
+    """Write a state and, beside it, its log as CSV; each of them atomically."""
     kept = {f"snapshot {iteration}": found for iteration, found in state.snapshots.items()}
     run = {"log": torch.tensor(state.log, dtype=torch.float64)}
     run["seconds"] = torch.tensor(state.seconds, dtype=torch.float64)
     parts = {"run": run, "average": state.average, **kept}
-    cache.save_state(file, state.theta, state.optimiser, parts)
+    info = {"machines": state.machines, "about": state.about}
+    cache.save_state(file, state.theta, state.optimiser, parts, info)
+    write_table(file.with_suffix(".csv"), log(state), float_format="%.6g")
 
 
 def load(file: Path, state: State) -> None:
@@ -219,6 +251,8 @@ def load(file: Path, state: State) -> None:
     parts = cache.load_state(file, state.theta, state.optimiser)
     state.log = parts["run"]["log"].tolist()
     state.seconds = parts["run"]["seconds"].item()
+    info = load_info(file)
+    state.machines, state.about = info.get("machines", []), info.get("about", {})
     average = parts.get("average", {})
     state.average = {name: t.to(state.theta[name].device) for name, t in average.items()}
     state.snapshots = {
@@ -230,3 +264,8 @@ def load(file: Path, state: State) -> None:
 
 def _copy(theta: Parameters) -> Parameters:
     return {name: tensor.detach().clone().cpu() for name, tensor in theta.items()}
+
+
+if __name__ == "__main__":
+    # Not an import, since what the command does decides no run: see `core.code`.
+    runpy.run_module("metastyle.meta.command", run_name="__main__")

@@ -52,7 +52,7 @@ def builder(
     Args:
         on_vgg16: methods that see VGG-16; all others see VGG-19's shape.
         changes: settings by method that differ; else the style is as large as the image.
-        device: None: the GPU where there is one.
+        device: None: that of the loss.
 
     Raises:
         InputError: VGG-16's weights are missing, or a parameter is wrong.

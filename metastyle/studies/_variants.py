@@ -17,7 +17,14 @@ from metastyle.core.network import new_network, parameter_names
 from metastyle.core.vgg import load_vgg
 from metastyle.evaluation.machine import has_bfloat16
 from metastyle.meta import bilevel, reference
-from metastyle.meta.loader import MetaTraining, draw_crops, draw_tasks, training_images
+from metastyle.meta.loader import (
+    Contents,
+    MetaTraining,
+    contents,
+    draw_crops,
+    draw_tasks,
+    training_images,
+)
 
 Step = Callable[[Parameters], Parameters]
 ENDLESS = 10**9  # iterations
@@ -25,7 +32,7 @@ ENDLESS = 10**9  # iterations
 
 class Prepared(NamedTuple):
     """Variants and ablations as functions of theta, for the tasks of the first iteration;
-    `draw` takes an iteration to its crops."""
+    `draw` takes an iteration to its crops, in their colours."""
 
     variants: dict[str, Step]
     ablations: dict[str, Step]
@@ -110,7 +117,11 @@ def prepare(project: Project, size: int, **changes: Any) -> Prepared:
         ),
         "exact, all cores on each operation": all_cores,
     }
-    return Prepared(variants, ablations, partial(draw_crops, images=images, settings=settings))
+
+    def draw(iteration: int) -> list[Contents]:
+        return contents(draw_crops(iteration, images, settings), settings, loss.device)
+
+    return Prepared(variants, ablations, draw)
 
 
 def cosine(a: Parameters, b: Parameters) -> float:

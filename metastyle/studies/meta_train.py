@@ -11,17 +11,20 @@ from metastyle.core.cache import cache_folder
 from metastyle.core.checkpoint import load_network, save_network
 from metastyle.core.losses import REPORT, PerceptualLoss, load_loss
 from metastyle.core.network import TransformerNet
-from metastyle.evaluation.machine import versions
 from metastyle.files import write_json, write_table
+from metastyle.meta import distributed
 from metastyle.meta.loader import Images, MetaTraining, training_images
-from metastyle.meta.train import Result, result, training
+from metastyle.meta.train import Result, key, result, training
 
 
 def run(project: Project) -> Result:
     """Meta-train; write the network, those kept on the way, the log and what it cost to results."""
     settings, loss = MetaTraining.read(project, "meta_train"), load_loss(project)
-    images = training_images(splits.read(project))
-    found = train(settings, images, loss, start_of(project, settings))
+    images, start = training_images(splits.read(project)), start_of(project, settings)
+    if settings.processes > 1:
+        state = cache_folder() / key(settings, images, loss, start) / "state.safetensors"
+        distributed.launch(project.params, state, settings.processes)
+    found = train(settings, images, loss, start)  # of the processes' run, what they left
     write(project.outputs / "meta_train", found, settings, loss)
     return found
 
@@ -49,7 +52,7 @@ def train(
 
 def write(folder: Path, found: Result, settings: MetaTraining, loss: PerceptualLoss) -> None:
     """Write network.safetensors, snapshots/, log.csv, metrics.json (medians over the iterations
-    that were averaged) and run.json (hours, all processes together, and the last one's machine)."""
+    that were averaged) and run.json (hours, all sittings together, and the machines)."""
     info = {
         "settings": settings.model_dump(mode="json"),
         "perceptual": loss.settings.model_dump(mode="json"),
@@ -63,8 +66,8 @@ def write(folder: Path, found: Result, settings: MetaTraining, loss: PerceptualL
     last = found.log.tail(max(1, settings.average_last))
     medians = last[[*REPORT, "support_change"]].median().dropna()
     write_json(folder / "metrics.json", {k: float(f"{v:.4g}") for k, v in medians.items()})
-    cost = {"hours": float(f"{found.seconds / 3600:.3g}"), "machine": versions().split(";")[0]}
-    write_json(folder / "run.json", cost)
+    hours = float(f"{found.seconds / 3600:.3g}")
+    write_json(folder / "run.json", {"hours": hours, "machines": found.machines})
 
 
 def check(found: Result) -> None:

@@ -2,8 +2,9 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from torch import Tensor
@@ -56,7 +57,7 @@ def markdown(
     sources: pd.DataFrame,
     *,
     hours: float,
-    machine: str,
+    machines: Sequence[Mapping[str, Any]],
     note: str = "",
 ) -> str:
     """The card, in Markdown.
@@ -65,7 +66,7 @@ def markdown(
         parameters: of the network, by name.
         log: columns of `meta.train.COLUMNS`.
         sources: see `licences`.
-        hours, machine: what the training took, and where.
+        hours, machines: what the training took, and where, see `State.made_on`.
         note: what else a reader must know of this run.
     """
     s = settings
@@ -80,7 +81,7 @@ def markdown(
         f"inner parameters {s.inner_parameters}; {'; '.join(phases(s.phases))}",
         "steps": f"{len(log):,} outer iterations of {s.styles_per_iteration} style(s) with {batch} "
         "photos",
-        "time": f"{hours:.1f} h on {machine}",
+        "time": f"{hours:.1f} h; {'; '.join(map(_piece, machines))}",
         "loss": f"torchvision's VGG-16, variant {perceptual.variant}, style weight "
         f"{perceptual.style_weight:g}, range penalty {perceptual.range_weight:g}, spike penalty "
         f"{perceptual.spike_weight:g}; median "
@@ -95,6 +96,14 @@ def markdown(
     if note:
         rows["note"] = note
     return "| | |\n| --- | --- |\n" + "\n".join(f"| {k} | {v} |" for k, v in rows.items())
+
+
+def _piece(machine: Mapping[str, Any]) -> str:
+    m = machine
+    by = m["processor"] if m["accelerator"] == "none" else m["accelerator"]
+    processes = f" in {m['processes']} processes" if m["processes"] > 1 else ""
+    told = f"{m['precision']}, PyTorch {m['torch']}"
+    return f"iterations {m['first']:,} to {m['last']:,} on {by}{processes} ({told})"
 
 
 def _counts(counter: Counter[str]) -> str:

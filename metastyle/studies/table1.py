@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from metastyle.baselines import Method, registry
 from metastyle.config import ImageSide, Probability, Project, Section
+from metastyle.core import device
 from metastyle.core.allocator import keep_freed_memory
 from metastyle.core.crops import derive_seed
 from metastyle.evaluation import operations
@@ -25,8 +26,6 @@ from metastyle.evaluation.timing import Timing, summary, time_in_turns
 from metastyle.files import write_json, write_table
 from metastyle.studies import _published
 from metastyle.studies._published import CACHED, ENCODED, Builder, Operations
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Table1(Section):
@@ -60,7 +59,7 @@ def noise(settings: Table1, size: int) -> tuple[Tensor, Tensor]:
     one: not the same, or there would be nothing to optimise."""
     generator = torch.Generator().manual_seed(derive_seed(settings.seed, "noise", size))
     images = torch.rand(2, 1, 3, size, size, generator=generator)
-    return images.to(DEVICE).unbind()
+    return images.to(device.chosen()).unbind()
 
 
 class Time(NamedTuple):
@@ -156,10 +155,10 @@ def timings(row: pd.Series) -> tuple[Timing, Timing]:
     return tuple(Timing(*part, row["repeats"]) for part in parts)
 
 
-def builder(project: Project, device: str | None = None) -> Builder:
+def builder(project: Project, place: str | None = None) -> Builder:
     """See `_published.builder`."""
     settings = Table1.read(project, "table1")
-    return _published.builder(project, settings.vgg16, settings.published, device)
+    return _published.builder(project, settings.vgg16, settings.published, place)
 
 
 def shapes(project: Project) -> dict[str, Method]:
@@ -210,7 +209,7 @@ def run(project: Project) -> Run:
 
 def _eigendecomposition(settings: Table1) -> float:
     generator = torch.Generator().manual_seed(settings.seed)
-    matrix = torch.rand(512, 512, generator=generator, dtype=torch.float64).to(DEVICE)
+    matrix = torch.rand(512, 512, generator=generator, dtype=torch.float64).to(device.chosen())
     call = partial(torch.linalg.eigh, matrix @ matrix.T)
     limits = {"repeats": 100, "least": 3, "budget": settings.ceiling_seconds}
     return time_in_turns({"eigh": call}, **limits)["eigh"].median()
