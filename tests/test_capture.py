@@ -164,8 +164,8 @@ class NoQuestions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("inner_steps", [0, 1])
-def test_a_step_asks_for_no_value_and_brings_none(loss, inner_steps, monkeypatch):
+@pytest.mark.parametrize(("inner_steps", "clip"), [(0, None), (1, None), (1, 0.1)])
+def test_a_step_asks_for_no_value_and_brings_none(loss, inner_steps, clip, monkeypatch):
     """The real loss and network in bfloat16, by the kernels for CUDA; without Adam's step, which
     PyTorch vouches for (`capturable`)."""
     monkeypatch.setattr(convolutions, "suits", lambda _: "cuda")
@@ -178,13 +178,14 @@ def test_a_step_asks_for_no_value_and_brings_none(loss, inner_steps, monkeypatch
     step = Step(state.theta, rates, s, cpu, computed)
     photos = torch.rand(2, 3, 16, 16)
     given = [Contents(photos[:1], [photos] * inner_steps, photos)] * 2
-    phase = Phase(iterations=1, size=16, inner_steps=inner_steps, inner_learning_rate=1e-4)
+    inner = {"inner_steps": inner_steps, "inner_learning_rate": 1e-4, "inner_clip": clip}
+    phase = Phase(iterations=1, size=16, **inner)
     with in_this_thread():
         step.update(step.gradient(given, phase, 0.5), 0.1)  # warm
         flat = [t for c in given for t in (c.painting, *c.supports, c.query)]
         numbers = torch.tensor(1e-4), torch.tensor(0.5), torch.tensor(0.1)
         with NoQuestions():
-            whole = step._styles((inner_steps, "second"), *numbers[:2], *flat)
+            whole = step._styles((inner_steps, "second", clip), *numbers[:2], *flat)
             step._clip_and_step(None, whole, numbers[2])
         assert rates.param_groups[0]["lr"] == numbers[2]
         with pytest.raises(AssertionError, match="_local_scalar_dense"), NoQuestions():

@@ -14,6 +14,7 @@ from metastyle.baselines import registry, training
 from metastyle.config import InputError, Paths, Project, load
 from metastyle.core import splits
 from metastyle.core.crops import Augmentation
+from metastyle.core.device import Compute
 from metastyle.core.losses import Perceptual
 from metastyle.meta.loader import MetaTraining, crops_seen
 from metastyle.studies import (
@@ -36,6 +37,7 @@ from metastyle.studies import (
 
 SECTIONS = {
     "paths": Paths,
+    "compute": Compute,
     "data": splits.Data,
     "perceptual": Perceptual,
     "meta_train": MetaTraining,

@@ -80,8 +80,10 @@ def test_settings_reach_the_mathematics(settings, images, loss, monkeypatch):
     def constant(theta, tasks, function, **options):
         told.append((tasks, options))
         report = function(dict(theta), tasks[0].style, tasks[0].query)[1]
-        changes = ((2.0, 1.0), (4.0, 5.0)), ((1.0, 3.0), (1.0, 2.0))
-        changes = [[tuple(map(torch.tensor, pair)) for pair in change] for change in changes]
+        changes = ((2, 1), (4, 5)), ((1, 3), (1, 2)), ((4, 7), (8, 13))
+        changes = [
+            [tuple(torch.tensor(float(v)) for v in pair) for pair in change] for change in changes
+        ]
         outcomes = [Outcome(report, *change) for change in changes]
         return {name: torch.ones_like(p) for name, p in theta.items()}, outcomes
 
@@ -106,8 +108,8 @@ def test_settings_reach_the_mathematics(settings, images, loss, monkeypatch):
         assert row.loss == pytest.approx(row.content + style, rel=1e-4)
     # What inner steps change is a share of what was before, a mean over the styles.
     assert found.log.columns.tolist() == train.COLUMNS
-    assert found.log["support_change"].tolist() == [0.75, 0.75]  # of -1/2 and 2
-    assert found.log["query_change"].tolist() == [0.625, 0.625]  # of 1/4 and 1
+    assert found.log["support_change"].tolist() == [0.75, 0.75]  # of -1/2, 2 and 3/4
+    assert found.log["query_change"].tolist() == [0.625, 0.625]  # of 1/4, 1 and 5/8
     assert found.log["inner_learning_rate"].tolist() == [0.5, 0.5]
     assert found.log[["joint", "first_order", "second_order_share"]].isna().all(axis=None)
     size = sum(p.numel() for p in start.values())
