@@ -33,6 +33,7 @@ def test_a_trial_differs_from_what_it_is_compared_with_in_its_changes_alone(plan
         ]
         differs = {k for k in both[0] if both[0][k] != both[1][k]} - DERIVED
         assert differs == set(trial.meta_train), name
+        assert trial.against in ("base", "joint", "joint-start"), "dvc.yaml knows of no other"
     base = ablations.settings(plan, "base", 0)
     assert base.perceptual == plan.perceptual and base.start in plan.starts
 
@@ -115,3 +116,21 @@ def test_the_inner_rule_is_gradient_descent(project, sets, loss):
     *_, network = half
     for a, b, c in zip(*networks, network.parameters(), strict=True):
         torch.testing.assert_close(c - a, (b - a) / 2, rtol=0.05, atol=1e-6)
+
+
+def test_a_training_that_diverges_ends_there(project, sets, loss, monkeypatch):
+    plan = Ablations.read(project, "ablations")
+    iterate = ablations.train.iterate
+
+    def diverging(state, *given):
+        if len(state.log) == 1:
+            raise RuntimeError("The total norm of order 2.0 for gradients is non-finite")
+        iterate(state, *given)
+
+    monkeypatch.setattr(ablations.train, "iterate", diverging)
+    monkeypatch.setattr(ablations.cache, "cache_folder", lambda: None)
+    given = training_images(sets), loss
+    plan = plan.changed(trials={"base": Trial(why="?", start="random")}, starts=[], names=["base"],
+                        directions={**plan.directions.model_dump(), "at": []})  # fmt: skip
+    network, log = ablations._trained(project, plan, "base", 0, *given)
+    assert len(log) == 1 and all(p.isfinite().all() for p in network.parameters())

@@ -17,7 +17,7 @@ The images came in two collections; the first are the file's first 242 rows.
    artist: those that come first by the hash of seed and file; the others are unused.
 5. Of the second collection's photos ten are held out and ten validation, drawn by the same hash;
    the others go to the inner and the outer loop in turn.
-6. Of two images in different sets that are near-duplicates (metastyle/core/duplicates.py) the one in the
+6. Of two near-duplicates in different sets (metastyle/core/duplicates.py) the one in the
    set named later in ORDER is unused.
 """
 

@@ -129,7 +129,7 @@ def measured(network: TransformerNet, style: Tensor, judge: Judge) -> dict[str, 
             {
                 "lpips": lpips(output, photo, judge.alexnet).item(),
                 "alexnet_style": style_distance(found, wanted).item(),
-                "stray": stray_share(output.cpu(), photo, style),
+                "stray": stray_share(output.nan_to_num().cpu(), photo, style),
                 "kurtosis": torch.stack([kurtosis(x).mean() for x in normed]).mean().item(),
                 "idle": idle_share(hidden).item(),
             }

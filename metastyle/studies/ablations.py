@@ -4,6 +4,7 @@ All of them cost the same. The unit of cost is an iteration of joint training; h
 iteration of another kind costs was measured once (`cost`), and numbers of iterations follow.
 """
 
+import logging
 import shutil
 from itertools import product
 from pathlib import Path
@@ -240,15 +241,21 @@ def run(project: Project, trial: str) -> Run:
 def _trained(
     project: Project, plan: Ablations, trial: str, seed: int, given: Images, loss: PerceptualLoss
 ) -> tuple[TransformerNet, pd.DataFrame]:
-    """The network of one seed, and the log of its training."""
+    """The network of one seed, and the log of its training, which ends where it diverges."""
     own, _, start = settings(plan, trial, seed)
     file = project.root / own.start if own.start else None
     if start != RANDOM:
         file = folder(plan, start, project.inputs) / f"networks/{seed}.safetensors"
     begun = load_network(file) if file else None
     with tqdm(total=own.iterations, unit="it", mininterval=10, desc=f"seed {seed}") as bar:
-        for state in train.training(own, given, loss, start=begun, folder=cache.cache_folder()):
-            bar.update(len(state.log) - bar.n)  # a resumed run begins further on
+        states = train.training(own, given, loss, start=begun, folder=cache.cache_folder())
+        try:
+            for state in states:
+                bar.update(len(state.log) - bar.n)  # a resumed run begins further on
+        except RuntimeError as error:
+            if "non-finite" not in str(error):  # what a gradient without a norm is refused with
+                raise
+            logging.warning("%s, seed %s: diverged after %s iterations", trial, seed, bar.n)
     found = train.result(state)
     return found.network, found.log
 
