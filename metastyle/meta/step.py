@@ -19,6 +19,10 @@ from metastyle.meta.distributed import ALONE, Ranks
 from metastyle.meta.loader import Contents, MetaTraining, Phase, tasks
 
 
+class Diverged(RuntimeError):
+    """The gradient is not finite."""
+
+
 class Told(NamedTuple):
     """What an iteration came to, means over styles: the report of the outer loss after the inner
     steps by REPORT; what they change, relative, of the loss of their own batch and of the outer
@@ -79,13 +83,13 @@ class Step:
         """Clip the gradient and take Adam's step.
 
         Raises:
-            RuntimeError: the gradient is not finite; theta is lost.
+            Diverged: the gradient is not finite; theta is as it was.
         """
         norm = self._update(None, whole, capture.scalar(rate, self.device))
         means = whole[-len(REPORT) - 3 : -1] / self.settings.styles_per_iteration
         told = torch.cat([means, whole[-1:], norm.view(1)]).tolist()  # the GPU is waited for once
         if not told[-1] < float("inf"):
-            raise RuntimeError(f"the gradient's norm is {told[-1]}")
+            raise Diverged(f"the gradient's norm is {told[-1]}")
         return Told(told[: len(REPORT)], *told[len(REPORT) :])
 
     def directions(self, given: Sequence[Contents], phase: Phase, share: float) -> Directions:
@@ -126,6 +130,10 @@ class Step:
         if self.settings.clip_norm is not None:
             limit = self.settings.clip_norm
             torch.nn.utils.clip_grads_with_norm_(self.theta.values(), limit, norm)
+        # Theta does not move by a gradient that is not finite, and nobody waits to know whether.
+        finite = norm.isfinite()
+        whole[: sum(sizes)].masked_fill_(~finite, 0)
+        rate = rate * (finite if isinstance(rate, Tensor) else bool(finite))
         capture.set_rate(self.optimiser, rate)
         self.optimiser.step()
         return norm

@@ -117,7 +117,7 @@ def iterate(
         flag: what this process has to tell the others.
 
     Raises:
-        RuntimeError: the gradient is not finite.
+        Diverged: the gradient is not finite; the state is as it was.
     """
     s, iteration = settings, len(state.log) + 1
     phase, share = phase_at(iteration, s), style_share(iteration, s)

@@ -26,6 +26,7 @@ from metastyle.evaluation.lpips import load_alexnet
 from metastyle.files import write_table
 from metastyle.meta import bilevel, train
 from metastyle.meta.loader import Images, MetaTraining, draw_tasks, training_images
+from metastyle.meta.step import Diverged
 from metastyle.studies import _trial
 from metastyle.studies._trial import InnerRule, Judge, Worth
 
@@ -252,9 +253,7 @@ def _trained(
         try:
             for state in states:
                 bar.update(len(state.log) - bar.n)  # a resumed run begins further on
-        except RuntimeError as error:
-            if "non-finite" not in str(error):  # what a gradient without a norm is refused with
-                raise
+        except Diverged:
             logging.warning("%s, seed %s: diverged after %s iterations", trial, seed, bar.n)
     found = train.result(state)
     return found.network, found.log
