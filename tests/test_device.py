@@ -17,7 +17,7 @@ from metastyle.core.network import new_network
 @pytest.fixture(autouse=True)
 def as_before():
     yield
-    device.use(Compute())
+    device.use(Compute(device="cpu"))  # as conftest
 
 
 @pytest.fixture
