@@ -319,7 +319,8 @@ def test_metrics_and_plots_are_there(smoke):
 
 def test_fresh_clone_has_everything_but_the_machines_times(clone):
     run("dvc", "repro", "--quiet", "code", cwd=clone)
-    assert changed_stages(clone) <= MACHINE
+    # What waits is frozen, and `dvc repro` stops where an output of it is missing.
+    assert changed_stages(clone) <= MACHINE - pending.pending()
 
 
 def test_a_bad_parameter_stops_a_stage_with_one_clear_line(smoke):
